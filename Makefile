@@ -1,0 +1,148 @@
+# One command regenerates every figure; `make help` lists the targets. GNU make >= 3.81 and a POSIX shell.
+
+PROFILE := paper
+BACKEND :=
+PARAMS :=
+PYTHON :=
+CUDA :=
+
+ifeq ($(filter paper quick,$(PROFILE)),)
+$(error PROFILE=$(PROFILE): choose paper or quick)
+endif
+ifeq ($(filter auto numpy cupy,$(or $(BACKEND),auto)),)
+$(error BACKEND=$(BACKEND): choose auto, numpy or cupy)
+endif
+
+# The environment: .venv, made from the lock; or the interpreter that PYTHON names, taken as it is. The stamp
+# carries the lock's checksum, so that touching the lock reinstalls nothing and changing it always does.
+ifeq ($(PYTHON),)
+PY := .venv/bin/python
+ENV := .venv/lock-$(shell cksum < requirements.lock | tr -s ' \t' '-')
+ifeq ($(BACKEND),cupy)
+ENV += .venv/cuda
+endif
+else
+PY := $(PYTHON)
+ENV := check-python
+endif
+
+RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(foreach setting,$(PARAMS),--set '$(setting)')
+
+.DEFAULT_GOAL := help
+.PHONY: help figures quick test claims lock info clean check-python FORCE
+.DELETE_ON_ERROR:
+
+help:  ## list the targets (this)
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-16s%s\n", $$1, $$2 }'
+	@echo '  make figures/NN_slug.pdf   one notebook (any of its five outputs)'
+	@echo 'Variables:'
+	@echo '  PROFILE=paper|quick        quick: small parameters, into build/quick'
+	@echo '  BACKEND=auto|numpy|cupy    where the arrays live (cupy installs CuPy once; CUDA=12|13)'
+	@echo '  PARAMS="n=6000 seed=1"     override parameters, into build/custom'
+	@echo '  PYTHON=python              use that interpreter as it is instead of .venv'
+	@echo 'Options: -j2 runs two notebooks at a time, -k goes on after a failure.'
+
+figures: $(ENV)  ## regenerate the figures that are not up to date
+	@stale=$$($(RUN) --stale) || exit; \
+	if [ -z "$$stale" ]; then echo 'All figures are up to date.'; exit; fi; \
+	$(MAKE) --no-print-directory $$(printf 'figures/%s.pdf ' $$stale)
+
+quick:  ## the same with small parameters, into build/quick (under two minutes)
+	@$(MAKE) --no-print-directory figures PROFILE=quick
+
+# Always asked, seldom run: the runner decides by the contents of files, not by their times.
+figures/%.pdf figures/%.png figures/%.json figures/%.npz figures/executed/%.ipynb: FORCE $(ENV)
+	@$(RUN) $*
+
+test: $(ENV)  ## lint, format check and all tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -n 2
+
+claims: $(ENV)  ## rewrite the README's table from the records in figures/
+	@$(PY) -m wnlib.claims
+
+lock: $(ENV)  ## pin the dependencies of pyproject.toml anew (UPGRADE=1: to the newest versions)
+	$(PY) -m uv pip compile pyproject.toml --extra dev --extra peers --extra cluster --universal \
+	  --fork-strategy fewest --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
+
+info: $(ENV)  ## versions, processor, threads, GPU
+	@$(PY) -c "$$INFO"
+
+clean:  ## remove build/: stamps, quick and custom figures (figures/ and .venv stay)
+	rm -rf build
+
+# --- environment ---------------------------------------------------------------------------------------
+
+INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(PY),$(PY) -m pip install --quiet)
+# --no-build-isolation: the build backend is pinned in the lock like everything else.
+EDITABLE = $(INSTALL) --no-build-isolation --editable
+
+.venv/lock-%:
+	@python=; for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'No Python >= 3.11 on PATH: install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv from requirements.lock with $$($$python --version) ..."; \
+	rm -rf .venv; \
+	if command -v uv >/dev/null; then uv venv --quiet --python "$$(command -v $$python)" .venv; \
+	else $$python -m venv .venv; fi
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(EDITABLE) . --no-deps
+	@touch $@
+
+.venv/cuda: | $(firstword $(ENV))
+	@cuda='$(CUDA)'; \
+	if [ -z "$$cuda" ]; then \
+	  if ! command -v nvidia-smi >/dev/null; then \
+	    echo 'BACKEND=cupy: no nvidia-smi on PATH; use BACKEND=numpy, or name the CUDA version: CUDA=12 or 13' >&2; exit 1; \
+	  fi; \
+	  cuda=$$(nvidia-smi | sed -n 's/.*CUDA[ A-Z]* Version: *\([0-9]*\).*/\1/p'); \
+	fi; \
+	case $$cuda in \
+	  12|13) $(EDITABLE) ".[cuda$$cuda]";; \
+	  *) echo "BACKEND=cupy: CUDA version '$$cuda'; 12 and 13 are supported (CUDA=12 overrides)" >&2; exit 1;; \
+	esac
+	@touch $@
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { echo 'PYTHON=$(PYTHON): not found' >&2; exit 1; }
+	@$(PYTHON) -c "$$CHECK"
+
+define CHECK
+import re, sys
+if sys.version_info < (3, 11):
+    sys.exit("PYTHON=$(PYTHON): Python 3.11 or newer is needed; it is " + sys.version.split()[0])
+import tomllib
+from importlib.util import find_spec
+from importlib.metadata import distributions
+installed = {re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower() for d in distributions()}
+wanted = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]
+missing = [n for n in (re.match("[\\w-]+", w)[0] for w in wanted) if n not in installed]
+if missing:
+    sys.exit("PYTHON=$(PYTHON): it lacks " + ", ".join(missing) + "; pip install -r requirements.lock, or leave PYTHON out")
+endef
+
+define INFO
+import os, platform, psutil, re, shutil, subprocess
+from importlib.metadata import version
+import numpy, scipy, threadpoolctl
+model = platform.processor() or platform.machine()
+if os.path.exists("/proc/cpuinfo"):
+    model = (re.search("model name.*: (.*)", open("/proc/cpuinfo").read()) or ["", model])[1]
+print("Python  ", platform.python_version(), "on", platform.platform())
+print("Packages", *(f"{n} {version(n)}," for n in ("numpy", "scipy", "matplotlib", "papermill", "ipykernel")))
+print("CPU     ", model + ",", psutil.cpu_count(logical=False), "cores,", os.cpu_count(), "threads")
+print("Memory  ", round(psutil.virtual_memory().total / 2**30, 1), "GiB")
+for pool in threadpoolctl.threadpool_info():
+    print("BLAS    ", pool["internal_api"], pool["version"], pool.get("architecture", ""), pool["num_threads"], "threads")
+gpu = shutil.which("nvidia-smi")
+query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+print("GPU     ", subprocess.run([gpu, *query], capture_output=True, text=True).stdout.strip() if gpu else "none")
+endef
+export CHECK INFO
