@@ -38,10 +38,12 @@ BUILD = ROOT / "build"
 PROFILES = {"paper": (ROOT / "figures", None), "quick": (BUILD / "quick", NOTEBOOKS / "quick")}
 BACKENDS = ("auto", "numpy", "cupy")
 OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
-TYPES = {"int": int, "float": float, "bool": bool, "str": str}
+KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
+KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What a user sets for their own sessions and would change a result, a figure or a kernel.
 FOREIGN = ("JUPYTER_", "IPYTHON", "IPYKERNEL_", "MPLBACKEND", "PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
+FOREIGN += ("WNLIB_",)
 
 
 class Problem(Exception):
@@ -75,84 +77,71 @@ def stems():
 def parameters_of(stem):
     """Read the cell tagged ``parameters``: ``{name: (type name, value)}``.
 
-    Problem (2) unless there is one such cell, made only of annotated literals of the types int, float, bool,
-    str, list[int], list[float] and list[str].
+    Problem (2) unless there is one such cell, made only of annotated literals of the types in KINDS.
     """
     path = NOTEBOOKS / f"{stem}.ipynb"
+    if stem not in stems():
+        raise Problem(2, f"no notebook {stem!r} in {_short(NOTEBOOKS)}; there are: {', '.join(stems()) or 'none'}")
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Problem(2, f"{_short(path)}: not a notebook ({error})") from None
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    if len(tagged) != 1:
-        raise Problem(2, f"{_short(path)}: {len(tagged)} cells tagged 'parameters'; one is needed")
+        [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        body = ast.parse("".join(cell["source"])).body
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise Problem(2, f"{_short(path)}: must have one cell of Python tagged 'parameters' ({error})") from None
     parameters = {}
-    try:
-        body = ast.parse("".join(tagged[0]["source"])).body
-    except SyntaxError as error:
-        raise Problem(2, f"{_short(path)}, parameters cell: {error}") from None
     for node in body:
-        where = f"{_short(path)}, parameters cell, line {node.lineno}: {ast.unparse(node)!r}"
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
-            raise Problem(2, f"{where} is not of the form 'name: type = literal'")
-        kind = ast.unparse(node.annotation)
+        where = f"{_short(path)}, parameters, line {node.lineno}"
         try:
-            value = ast.literal_eval(node.value)
-        except ValueError:
-            raise Problem(2, f"{where}: the value is not a literal; derive it in a later cell") from None
+            kind, value = ast.unparse(node.annotation), ast.literal_eval(node.value)
+        except (AttributeError, ValueError):
+            raise Problem(2, f"{where}: {ast.unparse(node)!r} must be 'name: type = literal'") from None
         parameters[node.target.id] = (kind, _typed(value, kind, where))
     return parameters
 
 
 def _typed(value, kind, where):
     """``value`` as the parameter type ``kind``; Problem (2) when it is something else."""
-    inner = re.fullmatch(r"list\[(\w+)\]", kind)
-    if (inner[1] if inner else kind) not in TYPES or kind == "list[bool]":
-        raise Problem(2, f"{where}: type {kind!r}; use int, float, bool, str or a list[...] of int, float, str")
-    if inner and isinstance(value, list):
-        return [_typed(item, inner[1], where) for item in value]
+    inner = kind.removeprefix("list[").removesuffix("]")
+    if kind not in KINDS:
+        raise Problem(2, f"{where}: unknown type {kind}; use one of {', '.join(KINDS)}")
+    if kind != inner and isinstance(value, list):
+        return [_typed(item, inner, where) for item in value]
     if kind == "float" and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if type(value) is TYPES.get(kind) and kind != "float":
+    if type(value).__name__ == kind != "float":  # exactly: a bool is no int
         return value
-    hint = ""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d_.]+([eE][-+]?\d+)?", value) and kind != "str":
-        hint = " (YAML reads it as text: write 1.0e-3, with the point, for 1e-3)"
-    elif kind == "str":
-        hint = " (quote it)"
-    wanted = {"int": "an int", "float": "a finite float"}.get(kind, f"a {kind}")
-    raise Problem(2, f"{where}: {value!r} is not {wanted}{hint}")
+    hint = " (quote it)" if kind == "str" else ""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
+        hint = " (YAML reads it as text: write 1.0e-3, with a point, for 1e-3)"
+    raise Problem(2, f"{where}: must be {KINDS[kind]}, not {value!r}{hint}")
 
 
-def _overrides(stem, profile, settings, backend):
-    """The requested values, ``{name: (value, where it was asked for)}``, from the profile's file and --set."""
+def _yaml(text, where):
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Problem(2, f"{where}: not YAML: {error}") from None
+
+
+def _asked(stem, profile, settings, backend):
+    """The values asked for, ``{name: (value, where)}``: the profile's file, then --set, then --backend."""
     asked = {}
-    folder = PROFILES[profile][1]
-    if folder or settings:
-        import yaml
-    if folder:
+    if folder := PROFILES[profile][1]:
         path = folder / f"{stem}.yaml"
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise Problem(2, f"{_short(path)}: missing; the profile {profile!r} needs it (it may be empty)") from None
-        except yaml.YAMLError as error:
-            raise Problem(2, f"{_short(path)}: not YAML: {error}") from None
-        if not isinstance(values, dict | None):
-            raise Problem(2, f"{_short(path)}: {values!r} is not a mapping of parameters to values")
-        asked |= {name: (value, _short(path)) for name, value in (values or {}).items()}
+        if not path.is_file():
+            raise Problem(2, f"{_short(path)}: missing; profile {profile} needs it (it may be empty)")
+        values = _yaml(path.read_text(encoding="utf-8"), _short(path)) or {}
+        if not isinstance(values, dict):
+            raise Problem(2, f"{_short(path)}: must map parameters to values, not be {values!r}")
+        asked = {name: (value, _short(path)) for name, value in values.items()}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            equals = ""
         if not equals:
-            raise Problem(2, f"--set {setting}: write NAME=VALUE, lists without spaces: kappas=[10,20]")
-        asked[name] = (value, "--set")
-    if backend:
-        asked["backend"] = (backend, "--backend")
-    return asked
+            raise Problem(2, f"--set {setting}: must be NAME=VALUE, lists without spaces: kappas=[10,20]")
+        asked[name] = (_yaml(text, f"--set {setting}"), "--set")
+    return asked | ({"backend": (backend, "--backend")} if backend else {})
 
 
 def request(stem, profile="paper", backend=None, settings=(), output=None):
@@ -160,18 +149,16 @@ def request(stem, profile="paper", backend=None, settings=(), output=None):
 
     A run with settings goes to ``build/custom`` unless ``output`` says otherwise; neither kind is stamped.
     """
-    if stem not in stems():
-        raise Problem(2, f"no notebook {stem!r} in {_short(NOTEBOOKS)}; there are: {', '.join(stems()) or 'none'}")
     known = parameters_of(stem)
     overrides = {}
-    for name, (value, where) in _overrides(stem, profile, settings, backend).items():
+    for name, (value, where) in _asked(stem, profile, settings, backend).items():
         if name not in known:
             import difflib
 
             near = difflib.get_close_matches(str(name), known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise Problem(2, f"{where}: unknown parameter {name!r} of {stem}{hint} known: {', '.join(known)}")
-        overrides[name] = _typed(value, known[name][0], f"{where}: parameter {name} of {stem}")
+            hint = f" did you mean {near[0]!r}?" if near else ""
+            raise Problem(2, f"{where}: {stem} has no parameter {name!r};{hint} it has: {', '.join(known)}")
+        overrides[name] = _typed(value, known[name][0], f"{where}: {name} of {stem}")
     return Job(
         stem,
         profile,
@@ -236,12 +223,12 @@ def run(job, cell_timeout=1800, timeout=3600):
             record = _complete(job, staging, cost)
             _publish(job, staging)
         except Problem as problem:
-            partial = staging / "partial.ipynb"
-            if not partial.exists():
-                raise Problem(problem.status, f"{job.stem}: {problem}") from None
-            failed.parent.mkdir(exist_ok=True)
-            shutil.copyfile(partial, failed)
-            raise Problem(problem.status, f"{job.stem}: {problem}; partial notebook: {_short(failed)}") from None
+            line = f"{job.stem}: {problem}"
+            if (staging / "partial.ipynb").exists():
+                failed.parent.mkdir(exist_ok=True)
+                shutil.copyfile(staging / "partial.ipynb", failed)
+                line += f"; partial notebook: {_short(failed)}"
+            raise Problem(problem.status, line) from None
     failed.unlink(missing_ok=True)
     return record
 
@@ -263,21 +250,16 @@ def _exclusive(job):
         lock = staging.with_suffix(".lock").open("a+")
     except OSError as error:
         where = _short(Path(error.filename or job.output))
-        raise Problem(
-            2, f"{job.stem}: cannot write {where} ({error.strerror}); choose an --output that can be"
-        ) from None
+        raise Problem(2, f"{job.stem}: cannot write {where} ({error.strerror}); choose another --output") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            pid = lock.read() or "?"
-            raise Problem(
-                2, f"{job.stem}: already running into {_short(job.output)} (process {pid}); wait for it"
-            ) from None
+            who = f"process {lock.read()} is already running it into {_short(job.output)}"
+            raise Problem(2, f"{job.stem}: {who}; wait for it") from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        print(os.getpid(), end="", file=lock, flush=True)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
@@ -324,22 +306,18 @@ def _environment(staging, scratch):
     """The kernel's environment: this tree's wnlib, this Python's kernel, none of the user's start-up files."""
     import importlib.util
 
-    settings = Path(importlib.util.find_spec("matplotlib").origin).with_name("mpl-data") / "matplotlibrc"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    matplotlib = Path(importlib.util.find_spec("matplotlib").origin).parent
     environment |= {
         "WNLIB_FIGURES": str(staging),  # also the mark by which the processes of this run are found
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
         "PYTHONHASHSEED": "0",
-        "MATPLOTLIBRC": str(settings),
+        "MATPLOTLIBRC": str(matplotlib / "mpl-data" / "matplotlibrc"),
         "JUPYTER_PATH": f"{scratch}/jupyter",  # searched first; execute() puts this Python's kernel there
+        "JUPYTER_DATA_DIR": f"{scratch}/jupyter",
         "JUPYTER_CONFIG_DIR": f"{scratch}/config",
-        "JUPYTER_DATA_DIR": f"{scratch}/data",
-        "JUPYTER_RUNTIME_DIR": f"{scratch}/runtime",
-        "JUPYTER_NO_CONFIG": "1",
         "IPYTHONDIR": f"{scratch}/ipython",
     }
-    environment.pop("WNLIB_TERMINAL", None)
     if sys.stderr.isatty():
         environment["WNLIB_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return environment
@@ -373,8 +351,8 @@ def _cell(staging):
 
 def _complete(job, staging, cost):
     """Check that the notebook saved its four files and add what the runner knows to the record."""
-    missing = [name for name in (name.format(job.stem) for name in OUTPUTS[:4]) if not (staging / name).is_file()]
-    if missing:
+    saved = [name.format(job.stem) for name in OUTPUTS[:4]]
+    if missing := [name for name in saved if not (staging / name).is_file()]:
         raise Problem(1, f"the notebook saved no {', '.join(missing)}; wnlib.figures.save writes them")
     path = staging / f"{job.stem}.json"
     try:
@@ -434,73 +412,30 @@ def execute(task):
 
     ``task`` is the JSON text of a Job with ``staging``, ``scratch`` and ``limit`` (seconds a cell may run).
     """
+    import resource
     import threading
 
     task = json.loads(task)
-    staging, scratch = Path(task["staging"]), task["scratch"]
-    threading.Thread(target=_die_with_parent, args=(str(staging), scratch), daemon=True).start()
-    import papermill
-    from ipykernel.kernelspec import write_kernel_spec
-    from jupyter_client.manager import AsyncKernelManager
+    staging, managers, cells = Path(task["staging"]), [], []
+    threading.Thread(target=_die_with_parent, args=(task["staging"], task["scratch"]), daemon=True).start()
+    # jsonschema would compile a grammar of addresses on import, which takes longer than all the rest.
+    sys.modules["rfc3987_syntax"] = None
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    managers = []
-
-    class Manager(AsyncKernelManager):  # papermill keeps it to itself; we ask it what the kernel died of
-        def __init__(self, **options):
-            super().__init__(**options)
-            managers.append(self)
-
-    cells = []
 
     def count(cell, cell_index):
-        cells.append(cell_index)
+        cells.append(cell)
         (staging / "cell").write_text(str(len(cells)))
 
-    progress, started = False, []
-    if "WNLIB_TERMINAL" in os.environ:
-        terminal = os.fdopen(os.open(os.environ["WNLIB_TERMINAL"], os.O_WRONLY | os.O_NOCTTY), "w")
-        progress = {"desc": task["stem"], "file": terminal, "leave": False}
-    write_kernel_spec(f"{scratch}/jupyter/kernels/python3")
     start = time.perf_counter()
     try:
-        for attempt in range(3):
-            try:
-                executed = papermill.execute_notebook(
-                    f"{task['stem']}.ipynb",
-                    str(staging / "partial.ipynb"),
-                    task["overrides"],
-                    kernel_name="python3",
-                    language="python",
-                    progress_bar=progress,
-                    autosave_cell_every=2,
-                    start_timeout=60,
-                    execution_timeout=task["limit"],
-                    iopub_timeout=60,
-                    force_raise_errors=True,
-                    store_widget_state=False,
-                    on_notebook_start=lambda notebook: started.append(notebook),
-                    on_cell_execute=count,
-                    kernel_manager_class=Manager,
-                    # Parallel starts race for TCP ports; a socket folder of its own cannot be raced for.
-                    config=Config(
-                        ConnectionFileMixin={"transport": "ipc", "connection_file": f"{scratch}/kernel{attempt}.json"}
-                    ),
-                )
-                break
-            except Exception:
-                if started or attempt == 2:
-                    raise
-        expected = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in executed.cells)
-        if len(cells) < expected:
-            raise RuntimeError(f"ended the notebook, {expected - len(cells)} cells early")
-        import resource
-
+        notebook = _papermill(task, managers, count)
+        skipped = sum(cell.cell_type == "code" and cell.source.strip() != "" for cell in notebook.cells) - len(cells)
+        if skipped:  # papermill takes sys.exit() for success
+            raise RuntimeError(f"ended the notebook, {skipped} cells early")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         outcome = {"seconds": time.perf_counter() - start, "peak_gib": peak / 2**30}
-        _write_executed(executed, staging)
+        _write_executed(notebook, staging)
     except PapermillExecutionError as error:
         outcome = {"error": f"raised {error.ename}: {error.evalue}"[:300]}
     except CellTimeoutError:
@@ -515,11 +450,53 @@ def execute(task):
     (staging / "outcome.json").write_text(json.dumps(outcome))
 
 
+def _papermill(task, managers, on_cell):
+    """Execute the notebook, trying thrice to start its kernel; each start appends its manager."""
+    import papermill
+    from ipykernel.kernelspec import write_kernel_spec
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets.config import Config
+
+    class Manager(AsyncKernelManager):  # papermill keeps it to itself; we must ask it what a kernel died of
+        def __init__(self, **options):
+            super().__init__(**options)
+            managers.append(self)
+
+    started, progress = [], False
+    if "WNLIB_TERMINAL" in os.environ:
+        terminal = os.fdopen(os.open(os.environ["WNLIB_TERMINAL"], os.O_WRONLY | os.O_NOCTTY), "w")
+        progress = {"desc": task["stem"], "file": terminal, "leave": False}
+    write_kernel_spec(f"{task['scratch']}/jupyter/kernels/python3")
+    for attempt in range(3):
+        # Parallel starts race for TCP ports; sockets in a folder of our own cannot be raced for.
+        connection = {"transport": "ipc", "connection_file": f"{task['scratch']}/kernel{attempt}.json"}
+        try:
+            return papermill.execute_notebook(
+                f"{task['stem']}.ipynb",
+                f"{task['staging']}/partial.ipynb",
+                task["overrides"],
+                kernel_name="python3",
+                language="python",
+                progress_bar=progress,
+                autosave_cell_every=2,
+                execution_timeout=task["limit"],
+                iopub_timeout=60,
+                force_raise_errors=True,
+                on_notebook_start=lambda notebook: started.append(notebook),
+                on_cell_execute=on_cell,
+                kernel_manager_class=Manager,
+                config=Config(ConnectionFileMixin=connection),
+            )
+        except Exception:
+            if started or attempt == 2:
+                raise
+
+
 def _die_with_parent(mark, scratch):
     """Wait for the lifeline to end; then take the kernel and everything else of this run along."""
     os.read(0, 1)
+    shutil.rmtree(scratch, ignore_errors=True)  # first: once its kernel is gone, this process ends too
     _kill_marked(mark)
-    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 
@@ -538,27 +515,22 @@ def _write_executed(notebook, staging):
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.tags:
             cell.id = "injected-parameters"
-        cell.metadata = {
-            name: value
-            for name, value in cell.metadata.items()
-            if name not in ("papermill", "execution") and (name, value) != ("tags", [])
-        }
-        outputs = []
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.tags else {}
+        merged = []
         for output in cell.get("outputs", []):
-            last = outputs[-1] if outputs else {}
+            data = output.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+            data.update({mime: clean(text) for mime, text in data.items() if mime.startswith("text/")})
+            last = merged[-1] if merged else {}
             if output.output_type == "stream" == last.get("output_type") and output.name == last["name"]:
-                last["text"] += output.text  # how a stream is cut into messages is chance
-                continue
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-            outputs.append(output)
-        for output in outputs:
-            if output.output_type == "stream":
-                output.text = clean(output.text)
-            for mime, text in output.get("data", {}).items():
-                if mime.startswith("text/"):
-                    output.data[mime] = clean(text)
+                last["text"] += output.text  # where a stream is cut into messages is chance
+            else:
+                merged.append(output)
         if cell.cell_type == "code":
-            cell.outputs = outputs
+            cell.outputs = merged
+            for output in merged:
+                if output.output_type == "stream":
+                    output.text = clean(output.text)
     nbformat.write(nbformat.from_dict(notebook), staging / "executed.ipynb")
 
 
@@ -617,10 +589,10 @@ def main(arguments=None):
             else:
                 print(f"{job.stem}: up to date")
         return 0
-    except Problem as problem:
+    except (Problem, OSError) as problem:
         # On a terminal, a progress bar may have been left on this line.
         print("\r\033[K" * sys.stderr.isatty() + str(problem), file=sys.stderr)
-        return problem.status
+        return getattr(problem, "status", 1)
 
 
 if __name__ == "__main__":
