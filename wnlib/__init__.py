@@ -1,0 +1,20 @@
+"""wnlib: weight normalization for overparameterized matrix sensing.
+
+The modules, in the order a notebook uses them:
+
+backend    which array library computes: NumPy or CuPy
+problems   ground truths and their spectra; random streams by role
+sensing    measurement operators M, scaled so that E[M*M] is the identity on Sym(m)
+stiefel    the Stiefel manifold: random points, tangent projection, retractions
+methods    one step of each method, written like the paper's algorithm
+lockstep   drives many runs over one operator in one pass and records traces
+theory     the laws drawn over the curves
+fits       rates, power laws and plateaus of recorded traces
+claims     checks a claim in code; collects the verdicts
+figures    style, saving, provenance
+run        the strict notebook runner behind `make figures`
+
+linalg and validate hold the small shared tools.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""Which array library computes. Chosen once, where a problem is built; afterwards every array names its own.
+
+Functions of wnlib begin with `xp = array_namespace(X)` and stay inside the array API standard, so the same
+line runs on NumPy, on CuPy, and on array-api-strict (which stands in for CuPy in the tests).
+"""
+
+import importlib
+import os
+import platform
+
+import array_api_compat
+import array_api_compat.numpy
+import psutil
+
+from wnlib import validate
+
+BACKENDS = ("auto", "numpy", "cupy")
+
+
+def namespace(name="auto"):
+    """Return the array namespace for `name`: "numpy", "cupy", or "auto" (CuPy when a device is present).
+
+    Raises ValueError for an unknown name, RuntimeError when CuPy is asked for but cannot compute here.
+    """
+    validate.choice("backend", name, BACKENDS)
+    if name == "numpy":
+        return array_api_compat.numpy
+    try:
+        xp = importlib.import_module("array_api_compat.cupy")
+        xp.zeros(1)  # importing alone succeeds on machines without a device
+        return xp
+    except Exception as error:
+        if name == "auto":
+            return array_api_compat.numpy
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RuntimeError(
+            f"backend = 'cupy': CuPy cannot compute here ({reason}); install the extra cuda12 or cuda13 on a "
+            "machine with an NVIDIA GPU, or use backend = 'numpy'"
+        ) from None
+
+
+def array_namespace(X):
+    """Return the namespace of the array X: array_api_compat's, looked up once for each array type.
+
+    The look-up itself costs as much as the small products it precedes.
+    """
+    kind = type(X)
+    if kind not in _NAMESPACES:
+        _NAMESPACES[kind] = array_api_compat.array_namespace(X)
+    return _NAMESPACES[kind]
+
+
+_NAMESPACES = {}
+
+
+def name(xp):
+    """Return the short name of a namespace or of an array's namespace: "numpy", "cupy", …"""
+    module = xp if hasattr(xp, "__name__") else array_namespace(xp)
+    return module.__name__.removeprefix("array_api_compat.").split(".")[0]
+
+
+def to_numpy(x):
+    """Return the array `x` as a NumPy array, copied from the device where it lives on one."""
+    if array_api_compat.is_cupy_array(x):
+        return x.get()
+    return array_api_compat.numpy.asarray(x)
+
+
+def available_memory(xp):
+    """Return the bytes that can still be allocated: on the device for CuPy, else in this machine or container."""
+    if name(xp) == "cupy":
+        return xp.cuda.runtime.memGetInfo()[0]
+    free = psutil.virtual_memory().available
+    limit, used = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
+    if os.path.exists(limit) and os.path.exists(used):
+        with open(limit) as a, open(used) as b:
+            allowed, taken = a.read().strip(), int(b.read())
+        if allowed != "max":
+            free = min(free, int(allowed) - taken)
+    return free
+
+
+def require_memory(nbytes, what, instead, xp):
+    """Raise MemoryError, in one line, when `nbytes` for `what` are not available; `instead` says what would fit."""
+    free = available_memory(xp)
+    if nbytes > free:
+        raise MemoryError(f"{what} needs {nbytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: {instead}")
+
+
+def device(xp):
+    """Return the name of the processor, or of the GPU for CuPy, as the system gives it."""
+    if name(xp) == "cupy":
+        return xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"].decode()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,140 @@
+"""Claims checked in code, and the README's table of their verdicts (`make claims`)."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+
+from wnlib import validate
+
+VERDICTS = ("confirmed", "refined", "not observed")
+
+# How a measured value is held against the expected one; `tolerance` is fixed before looking.
+COMPARISONS = {
+    "within": (lambda measured, expected, tol: np.abs(measured - expected) <= tol, "± {:g}"),
+    "within relative": (
+        lambda measured, expected, tol: np.abs(measured - expected) <= tol * np.abs(expected),
+        "± {:.3g}%",
+    ),
+    "at most": (lambda measured, expected, tol: measured <= expected, "at most"),
+    "at least": (lambda measured, expected, tol: measured >= expected, "at least"),
+}
+
+
+def check(id, statement, source, measured, expected, comparison, tolerance=0.0, *, labels=(), refines=""):
+    """Return the claim as a record: {id, statement, source, measured, expected, tolerance, verdict}.
+
+    `measured` is a number, (conditions,) with one `labels` entry each, or (conditions, seeds): every condition's
+    median over seeds must hold against `expected` (a number or one per condition) under `comparison`:
+    "within" (absolute), "within relative", "at most" or "at least". Its quartiles over seeds go on record. The
+    verdict is `confirmed`, or `refined` where `refines` says how the paper's claim is sharper or narrower
+    here, or `not observed`. A NaN never holds.
+    """
+    holds, words = validate.choice("comparison", comparison, COMPARISONS)
+    values = np.atleast_1d(np.asarray(measured, dtype=float))
+    if values.ndim == 1 and len(labels) in (0, 1) and values.size > 1:
+        values = values[None, :]  # one condition, many seeds
+    per_seed = values if values.ndim == 2 else values[:, None]
+    if labels and len(labels) != len(per_seed):
+        raise ValueError(
+            f"labels = {list(labels)}: must name each of the {len(per_seed)} measured conditions of {id!r}"
+        )
+    low, median, high = np.quantile(per_seed, [0.25, 0.5, 0.75], axis=1)
+    wanted = np.broadcast_to(np.asarray(expected, dtype=float), median.shape)
+    observed = bool(np.all(holds(median, wanted, tolerance)))
+    spread = per_seed.shape[1] > 1
+    return {
+        "id": id,
+        "statement": refines if observed and refines else statement,
+        "source": source,
+        "measured": {
+            "labels": list(labels),
+            "median": _plain(median),
+            "quartiles": [_plain(low), _plain(high)] if spread else None,
+            "seeds": per_seed.shape[1],
+        },
+        "expected": _plain(np.unique(wanted) if np.ptp(wanted) == 0 else wanted),
+        "tolerance": words.format(100 * tolerance if comparison == "within relative" else tolerance),
+        "verdict": ("refined" if refines else "confirmed") if observed else "not observed",
+    }
+
+
+def table(claims):
+    """Return the claims as a Markdown table, for the end of a notebook."""
+    rows = [[c["id"], c["statement"], c["source"], *_numbers(c), c["verdict"]] for c in claims]
+    return _markdown(["claim", "statement", "source", "measured", "expected", "verdict"], rows)
+
+
+def collect(folder):
+    """Return the Markdown table of every record `NN_slug.json` in `folder`, time and memory of each run included."""
+    rows = []
+    for path in sorted(pathlib.Path(folder).glob("[0-9][0-9]_*.json")):
+        record = json.loads(path.read_text())
+        cost = record.get("cost", {})
+        for claim in record["claims"]:
+            rows.append(
+                [
+                    f"`{claim['id']}`: {claim['statement']}",
+                    claim["source"],
+                    f"[{path.stem}](figures/executed/{path.stem}.ipynb)",
+                    *_numbers(claim),
+                    claim["verdict"],
+                    f"{cost['seconds']:g} s, {cost['peak_gib']:g} GiB" if cost else "",
+                ]
+            )
+    return _markdown(["claim", "source", "notebook", "measured", "expected", "verdict", "time, memory"], rows)
+
+
+def _numbers(claim):
+    measured = claim["measured"]
+    labels = measured["labels"] or [""] * len(measured["median"])
+    parts = []
+    for k, (label, median) in enumerate(zip(labels, measured["median"], strict=True)):
+        text = f"{label}: {_short(median)}" if label else _short(median)
+        if measured["quartiles"]:
+            text += f" [{_short(measured['quartiles'][0][k])}, {_short(measured['quartiles'][1][k])}]"
+        parts.append(text)
+    expected = ", ".join(_short(e) for e in claim["expected"])
+    bound = claim["tolerance"]
+    return "; ".join(parts), f"{expected} {bound}" if bound.startswith("±") else f"{bound} {expected}"
+
+
+def _short(x):
+    return "—" if x is None else f"{x:.4g}"
+
+
+def _plain(values):
+    """A JSON list; a value that is not finite becomes null."""
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.atleast_1d(values)]
+
+
+def _markdown(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
+
+
+def main(root=None):
+    """Rewrite the table between the markers in README.md from figures/*.json."""
+    root = pathlib.Path(root) if root else pathlib.Path(__file__).resolve().parent.parent
+    readme = root / "README.md"
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"README.md lacks the markers {BEGIN!r} and {END!r}: put them around the claims table")
+    new = re.sub(
+        f"{re.escape(BEGIN)}.*{re.escape(END)}",
+        lambda _: f"{BEGIN}\n\n{collect(root / 'figures')}\n\n{END}",
+        text,
+        flags=re.S,
+    )
+    if new != text:
+        aside = readme.with_suffix(".md.new")
+        aside.write_text(new)
+        aside.replace(readme)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Style, drawing and saving. Theory is drawn black and dashed over coloured data; bands are quartiles over seeds."""
+
+import json
+import os
+import pathlib
+import platform
+from importlib.metadata import version
+
+import matplotlib
+import numpy as np
+import seaborn
+
+from wnlib import backend, fits
+
+COLUMN, PAGE = 3.5, 7.2  # inches: one column, full page
+
+COLORS = [matplotlib.colors.to_hex(c) for c in seaborn.color_palette("colorblind")]
+WN, GD = COLORS[0], COLORS[1]  # the same two colours in every figure
+
+
+def style():
+    """Return rcParams for use in `with matplotlib.rc_context(figures.style()):`; nothing global is changed."""
+    return {
+        **seaborn.axes_style("ticks"),
+        **seaborn.plotting_context("paper"),
+        "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "font.size": 8,
+        "lines.linewidth": 1.2,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 130,
+        "savefig.dpi": 200,
+        "pdf.fonttype": 42,
+    }
+
+
+def band(axes, x, values, color, label=None, **line):
+    """Draw values (T, seeds) against x (T,): the median as a line, the quartiles over seeds as a band."""
+    median, low, high = fits.band(values, axis=-1)
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    return axes.plot(x, median, color=color, label=label, **line)[0]
+
+
+def law(axes, x, y, label=None, **line):
+    """Draw a prediction: black, dashed, over the data."""
+    line = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.9, "zorder": 5} | line
+    return axes.plot(x, y, label=label, **line)[0]
+
+
+def save(stem, figure, data, claims, xp):
+    """Write stem.pdf, stem.png, stem.npz (the numbers drawn) and stem.json (claims, environment).
+
+    Into the folder that the runner names (WNLIB_FIGURES), else build/interactive: reading a notebook never
+    touches the published figures. The same numbers give the same bytes. Raises ValueError for an empty `claims`
+    and for data that is not numeric.
+    """
+    if not claims:
+        raise ValueError(f"claims = [] of {stem!r}: must hold at least one; see wnlib.claims.check")
+    arrays = {name: np.asarray(value) for name, value in data.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufU":
+            raise ValueError(f"data[{name!r}] has dtype {array.dtype}: must be numbers or text")
+    root = pathlib.Path(__file__).resolve().parent.parent
+    folder = pathlib.Path(os.environ.get("WNLIB_FIGURES") or root / "build" / "interactive")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{stem}.pdf", metadata={"CreationDate": None})
+    figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
+    np.savez_compressed(folder / f"{stem}.npz", **arrays)
+    record = {"claims": claims, "environment": environment(xp)}
+    (folder / f"{stem}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def environment(xp):
+    """Return what a number may depend on: versions, the array backend, and the processor or device."""
+    names = ("numpy", "scipy", "matplotlib", "array-api-compat")
+    record = {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return record | {"backend": backend.name(xp), "device": backend.device(xp)}

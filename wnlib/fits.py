@@ -1,0 +1,74 @@
+"""Rates, power laws, plateaus and bands read off recorded traces (NumPy, one trajectory at a time)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.signal
+import scipy.stats
+
+
+@dataclass(frozen=True)
+class Line:
+    """A least-squares line: slope with its 95% confidence interval, intercept, R², and the range of x it spans."""
+
+    slope: float
+    interval: tuple[float, float]
+    intercept: float
+    r_squared: float
+    span: tuple[float, float]
+
+
+def line(x, y):
+    """Return the Line fitted to y (T,) against x (T,). Raises ValueError for fewer than three points."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if x.size < 3:
+        raise ValueError(f"{x.size} points to fit a line to: must be at least 3; record more often or run for longer")
+    fit = scipy.stats.linregress(x, y)
+    half = scipy.stats.t.ppf(0.975, x.size - 2) * fit.stderr
+    span = (float(x.min()), float(x.max()))
+    return Line(fit.slope, (fit.slope - half, fit.slope + half), fit.intercept, fit.rvalue**2, span)
+
+
+def between(error, high, low):
+    """Return the slice of `error` (T,) after it was last above `high` and before it is first below `low`."""
+    above = np.flatnonzero(error > high)
+    start = above[-1] + 1 if above.size else 0
+    below = np.flatnonzero(error[start:] < low)
+    return slice(start, start + below[0] if below.size else error.size)
+
+
+def exponential(steps, error, high=np.inf, low=0.0):
+    """Return the Line of ln(error) against steps between the levels `high` and `low`: error ∝ exp(slope · step)."""
+    window = between(error, high, low)
+    return line(steps[window], np.log(error[window]))
+
+
+def power_law(steps, error, start=1.0):
+    """Return the Line of ln(error) against ln(step) from step `start` on: error ≈ e^intercept · step^slope."""
+    window = steps >= max(start, 1.0)
+    return line(np.log(steps[window]), np.log(error[window]))
+
+
+def first_below(steps, error, level):
+    """Return the first recorded step with error (T, ...) ≤ level, for every member; NaN where there is none."""
+    reached = error <= level
+    first = np.asarray(steps, dtype=float)[np.argmax(reached, axis=0)]
+    return np.where(reached.any(axis=0), first, np.nan)
+
+
+def dips(values, fall=10.0):
+    """Return indices of the local minima of values (T,) that lie a factor `fall` below the peak before each.
+
+    A dip also counts only when the values rise again, by a factor 1.5 at least, before the end.
+    """
+    logs = np.log10(values)
+    minima, _ = scipy.signal.find_peaks(-logs, prominence=np.log10(1.5))
+    starts = np.concatenate([[0], minima[:-1]]).astype(int)
+    falls = [logs[a : b + 1].max() - logs[b] for a, b in zip(starts, minima, strict=True)]
+    return minima[np.asarray(falls, dtype=float) >= np.log10(fall)]
+
+
+def band(values, axis):
+    """Return (median, lower quartile, upper quartile) of values over `axis`, members that are NaN left out."""
+    lower, median, upper = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
+    return median, lower, upper

@@ -1,0 +1,101 @@
+"""Small dense linear algebra on stacks (..., m, m), inside the array API standard."""
+
+import functools
+import math
+
+import numpy as np
+
+from wnlib.backend import array_namespace
+
+
+def mT(X):
+    """Return the transpose of every matrix in the stack X (..., m, r), as (..., r, m)."""
+    # CuPy arrays have no .mT, and the namespace's function costs more than the small products it serves.
+    return X.mT if hasattr(X, "mT") else array_namespace(X).matrix_transpose(X)
+
+
+def sym(S):
+    """Return the symmetric part (S + Sᵀ)/2 of every matrix in the stack S (..., m, m)."""
+    return 0.5 * (S + mT(S))
+
+
+def eye_like(S):
+    """Return the identity with the size, dtype and device of the square matrices in S (..., r, r)."""
+    return _eye(S.shape[-1], array_namespace(S), S.dtype, S.device)
+
+
+@functools.lru_cache(maxsize=64)
+def _eye(r, xp, dtype, device):
+    return xp.eye(r, dtype=dtype, device=device)
+
+
+def trace(S):
+    """Return the trace of every matrix in the stack S (..., m, m), as (...)."""
+    return array_namespace(S).linalg.trace(S)
+
+
+def squared_norm(Z):
+    """Return the squared Frobenius norm of every matrix in the stack Z (..., m, r), as (...)."""
+    return array_namespace(Z).sum(Z * Z, axis=(-2, -1))
+
+
+def dim_sym(m):
+    """Return d = m(m+1)/2, the dimension of the symmetric m×m matrices."""
+    return m * (m + 1) // 2
+
+
+def svec(S):
+    """Return the isometric coordinates of symmetric matrices S (..., m, m), as (..., d), d = m(m+1)/2.
+
+    Upper triangle by rows, off-diagonal entries times √2: svec(S)·svec(T) = ⟨S, T⟩.
+    """
+    xp = array_namespace(S)
+    m = S.shape[-1]
+    pick, weight, _, _ = _svec_maps(m, xp, S.dtype, S.device)
+    return xp.take(xp.reshape(S, (*S.shape[:-2], m * m)), pick, axis=-1) * weight
+
+
+def smat(s):
+    """Return the symmetric matrices (..., m, m) with isometric coordinates s (..., d): the inverse of svec.
+
+    Raises ValueError when d is not m(m+1)/2 for an integer m.
+    """
+    xp = array_namespace(s)
+    d = s.shape[-1]
+    m = (math.isqrt(8 * d + 1) - 1) // 2
+    if dim_sym(m) != d:
+        raise ValueError(f"s has {d} coordinates: must be m(m+1)/2 of them for an integer m")
+    _, _, place, weight = _svec_maps(m, xp, s.dtype, s.device)
+    return xp.reshape(xp.take(s, place, axis=-1) * weight, (*s.shape[:-1], m, m))
+
+
+@functools.lru_cache(maxsize=64)
+def _svec_maps(m, xp, dtype, device):
+    """Indices and weights of svec and of smat, on the device; made once for each size and backend."""
+    i, j = np.triu_indices(m)
+    place = np.zeros((m, m), dtype=np.int64)
+    place[i, j] = place[j, i] = np.arange(i.size)
+    weight_svec = np.where(i == j, 1.0, math.sqrt(2))
+    weight_smat = np.where(np.eye(m, dtype=bool), 1.0, math.sqrt(0.5))
+
+    def there(a, dtype):
+        return xp.asarray(a, dtype=dtype, device=device)
+
+    return (
+        there(i * m + j, xp.int64),
+        there(weight_svec, dtype),
+        there(place.reshape(-1), xp.int64),
+        there(weight_smat.reshape(-1), dtype),
+    )
+
+
+def inverse_sqrt(S):
+    """Return S^{-1/2} for symmetric positive definite matrices S (..., r, r), by eigendecomposition.
+
+    A matrix with entries that are not finite gives NaN and leaves the rest of the stack alone (LAPACK raises).
+    """
+    xp = array_namespace(S)
+    finite = xp.all(xp.isfinite(S), axis=(-2, -1))[..., None, None]
+    values, vectors = xp.linalg.eigh(xp.where(finite, S, eye_like(S)))
+    root = (vectors / xp.sqrt(values)[..., None, :]) @ mT(vectors)
+    return xp.where(finite, root, xp.asarray(xp.nan, dtype=S.dtype, device=S.device))

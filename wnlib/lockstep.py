@@ -1,0 +1,204 @@
+"""Drives one or many runs over one operator: what they all ask for is answered in a single pass.
+
+A run is a step (see methods), a start and its data. All runs advance together; in every round the driver collects
+the matrices they yield, applies M*M once to the lot, and sends each its residual gradient. Whether a trajectory
+runs alone or in a crowd changes nothing but rounding.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from wnlib import validate
+from wnlib.backend import array_namespace, to_numpy
+from wnlib.linalg import squared_norm
+
+# A trajectory whose estimate has grown this far beyond its data and its start is not coming back.
+DIVERGED = 1e6
+
+
+class Status(StrEnum):
+    """How a trajectory ended."""
+
+    CONVERGED = "converged"
+    MAX_STEPS = "max_steps"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What to run: `step` from `start` on `data` = M*(y) (..., m, m), errors measured against `truth`.
+
+    The leading axes of `data` are the batch. Those of `truth` and of each field of `start` are a prefix of the
+    batch (seeds first, then conditions), or broadcast with it. `observe` maps names to functions
+    (state, E) -> (..., ·), recorded beside the squared error; E = M*(M(Z) − y) at that state.
+    """
+
+    step: Callable
+    start: Any
+    data: Any
+    truth: Any
+    observe: dict[str, Callable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What was recorded: NumPy arrays, time first, then the batch axes, then those of the quantity.
+
+    `steps` (T,) are iteration counts from 0 on; `values["squared_error"]` (T, ...) is ‖Z − A‖_F². From the step a
+    trajectory is found diverged its values are NaN. `status` and `ended` (...) name how and when each ended:
+    `ended` is the first recorded step within tolerance, or found diverged, or else the last one.
+    """
+
+    steps: np.ndarray
+    values: dict[str, np.ndarray]
+    status: np.ndarray
+    ended: np.ndarray
+    state: Any
+
+    @property
+    def squared_error(self):
+        """‖Z − A‖_F² (T, ...)."""
+        return self.values["squared_error"]
+
+
+def schedule(steps, per_decade=40):
+    """Return the recorded iteration counts: 0, `steps`, and about `per_decade` a decade between, geometrically."""
+    validate.integer("steps", steps, 1)
+    validate.integer("per_decade", per_decade, 1)
+    points = np.geomspace(1, steps, 2 + round(per_decade * np.log10(steps)))
+    return np.unique(np.concatenate([[0], np.round(points)]).astype(int))
+
+
+def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
+    """Advance `runs` (name → Run) together for `steps` iterations; return name → Trace.
+
+    `record` lists the iteration counts to record at (default: `schedule(steps)`; the last is `steps`). A run
+    leaves early, at a recorded step, once every member of its batch is within `tolerance` (squared error) or has
+    diverged; a member that diverges is named in `status` and never holds up the rest. A bar shows progress on a
+    terminal. Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
+    finite, and a bad schedule.
+    """
+    steps = validate.integer("steps", steps, 1)
+    tolerance = validate.real("tolerance", tolerance, 0)
+    record = schedule(steps) if record is None else np.unique(np.asarray(record, dtype=int))
+    if record[0] < 0 or record[-1] > steps:
+        raise ValueError(f"record = {record[0]}…{record[-1]}: must lie between 0 and steps = {steps}")
+    if not runs:
+        raise ValueError("runs = {}: must name at least one Run")
+    record = np.unique(np.concatenate([[0], record, [steps]]))
+    tracks = {name: _Track(name, r, operator) for name, r in runs.items()}
+    active = list(tracks.values())
+    with np.errstate(over="ignore", invalid="ignore"), _bar(steps, label) as bar:
+        t = 0
+        for until in record:
+            for _ in range(t, until):
+                _advance(operator, active)
+            bar.update(int(until) - t)
+            t = int(until)
+            for track, E in zip(active, _gradients(operator, active, [a.state.estimate for a in active]), strict=True):
+                track.record(t, E, tolerance)
+            active = [track for track in active if not track.finished]
+            if not active:
+                break
+    return {name: track.trace() for name, track in tracks.items()}
+
+
+def _advance(operator, tracks):
+    """One iteration of every track: rounds of asking and answering until each step has returned."""
+    pending = [(track, track.run.step(track.state)) for track in tracks]
+    asked = [next(step) for _, step in pending]
+    while pending:
+        answers = _gradients(operator, [track for track, _ in pending], asked)
+        going_on, asked = [], []
+        for (track, step), E in zip(pending, answers, strict=True):
+            try:
+                asked.append(step.send(E))
+                going_on.append((track, step))
+            except StopIteration as done:
+                track.state = done.value
+        pending = going_on
+
+
+def _gradients(operator, tracks, Zs):
+    return [product - track.data for product, track in zip(operator.normal(*Zs), tracks, strict=True)]
+
+
+class _Track:
+    """A run under way: its state and what has been recorded of it."""
+
+    def __init__(self, name, run, operator):
+        m = operator.m
+        self.run, self.data = run, validate.matrices(f"data of run {name!r}", run.data, (m, m))
+        validate.matrices(f"truth of run {name!r}", run.truth, (m, m))
+        self.batch = tuple(run.data.shape[:-2])
+        fields = {
+            f: validate.matrices(f"{f} of run {name!r}", getattr(run.start, f), (None, None)) for f in run.start._fields
+        }
+        fit = functools.partial(_to_batch, batch=self.batch, name=name)
+        self.truth = fit(run.truth, what="truth")
+        self.start = self.state = type(run.start)(*(fit(x, what=f) for f, x in fields.items()))
+        validate.matrices(f"estimate of run {name!r}", self.start.estimate, (m, m))
+        xp = array_namespace(self.data)
+        scale = squared_norm(self.data) + squared_norm(self.start.estimate)
+        self.limit = DIVERGED**2 * to_numpy(xp.where(scale > 0, scale, xp.ones_like(scale)))
+        self.steps, self.rows = [], []
+        self.status = np.full(self.batch, Status.MAX_STEPS, dtype=object)
+        self.ended = np.full(self.batch, -1)
+
+    def record(self, t, E, tolerance):
+        Z = self.state.estimate
+        row = {"squared_error": to_numpy(squared_norm(Z - self.truth))}
+        size = to_numpy(squared_norm(Z))
+        lost = ~(size <= self.limit) & (self.status != Status.DIVERGED)  # NaN counts as lost
+        self.status[lost], self.ended[lost] = Status.DIVERGED, t
+        diverged = self.status == Status.DIVERGED
+        if np.any(diverged):  # set back to the start, so that nothing overflows and nobody waits
+            self._restart(diverged)
+        row |= {name: to_numpy(function(self.state, E)) for name, function in self.run.observe.items()}
+        for name, value in row.items():
+            row[name] = value = np.array(value)
+            value[diverged] = np.nan
+        within = ~diverged & (row["squared_error"] <= tolerance)
+        first = within & (self.status == Status.MAX_STEPS)
+        self.status[first], self.ended[first] = Status.CONVERGED, t
+        self.steps.append(t)
+        self.rows.append(row)
+        self.finished = bool(np.all(within | diverged))
+
+    def _restart(self, members):
+        xp = array_namespace(self.data)
+        mask = xp.asarray(members)[..., None, None]
+        self.state = type(self.state)(*(xp.where(mask, a, b) for a, b in zip(self.start, self.state, strict=True)))
+
+    def trace(self):
+        values = {name: np.stack([row[name] for row in self.rows]) for name in self.rows[0]}
+        ended = np.where(self.ended < 0, self.steps[-1], self.ended)
+        return Trace(np.array(self.steps), values, self.status, ended, self.state)
+
+
+def _to_batch(x, batch, what, name):
+    """`x` with its leading axes, a prefix of `batch` or broadcastable, spread over the whole batch."""
+    xp = array_namespace(x)
+    lead, tail = tuple(x.shape[:-2]), tuple(x.shape[-2:])
+    padded = lead + (1,) * (len(batch) - len(lead))
+    try:
+        return xp.broadcast_to(xp.reshape(x, (*padded, *tail)), (*batch, *tail))
+    except ValueError:
+        raise ValueError(
+            f"{what} of run {name!r} has leading shape {lead}: must be a prefix of its data's, {batch}, or broadcast with it"
+        ) from None
+
+
+def _bar(steps, label):
+    """A progress bar: on the terminal that the notebook runner names, or on this process's own; else silent."""
+    terminal = os.environ.get("WNLIB_TERMINAL")
+    stream = open(terminal, "w") if terminal else sys.stderr  # noqa: SIM115 — closed with the process
+    return tqdm(total=steps, desc=label, unit="step", leave=False, file=stream, disable=None, mininterval=0.5)

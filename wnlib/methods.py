@@ -1,0 +1,84 @@
+"""The methods: one step each, written like the paper's algorithm.
+
+A step is a generator. It yields the symmetric matrix Z whose residual gradient it needs and is sent back
+E = M*(M(Z) − y); it returns the next state. Who answers, from which operator, for how many runs at once, is
+the driver's business (see lockstep). States are fresh NamedTuples of stacks (..., ·, ·), each with its `estimate`.
+"""
+
+from typing import Any, NamedTuple
+
+import array_api_compat.numpy
+
+from wnlib import stiefel, validate
+from wnlib.linalg import mT, sym
+
+
+class Directed(NamedTuple):
+    """X Θ Xᵀ: direction X (..., m, r) in the Stiefel manifold, magnitude Theta (..., r, r) symmetric."""
+
+    X: Any
+    Theta: Any
+
+    @property
+    def estimate(self):
+        """XΘXᵀ (..., m, m)."""
+        return self.X @ self.Theta @ mT(self.X)
+
+
+class Factored(NamedTuple):
+    """YYᵀ with Y (..., m, r)."""
+
+    Y: Any
+
+    @property
+    def estimate(self):
+        """YYᵀ (..., m, m)."""
+        return self.Y @ mT(self.Y)
+
+
+def weight_normalization(eta, mu=2.0, retraction="polar"):
+    """Return the step of weight normalization with Riemannian gradient descent (Algorithm 1).
+
+    f(X, Θ) = ¼‖M(XΘXᵀ) − y‖²; eta is the step size on the Stiefel manifold, mu that of Θ. Two products with
+    M*M a step: the second is taken at (X₊, Θ). Raises ValueError unless eta, mu > 0 and the retraction is known.
+    """
+    eta, mu = validate.positive("eta", eta), validate.positive("mu", mu)
+    retract = validate.choice("retraction", retraction, stiefel.RETRACTIONS)
+
+    def step(state):
+        X, Theta = state
+        E = yield state.estimate
+        G = stiefel.project(X, E @ (X @ Theta))
+        X = retract(X, -eta * G)
+        E = yield X @ Theta @ mT(X)
+        Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
+        return Directed(X, Theta)
+
+    return step
+
+
+def gradient_descent(eta):
+    """Return the step of gradient descent on Y: Y₊ = Y − η M*(M(YYᵀ) − y) Y. One product with M*M a step."""
+    eta = validate.positive("eta", eta)
+
+    def step(state):
+        E = yield state.estimate
+        return Factored(state.Y - eta * (E @ state.Y))
+
+    return step
+
+
+def start_directed(m, r, rng, xp=array_api_compat.numpy):
+    """Return X uniform on St(m, r) and Θ = 0, for each generator of `rng` (a Generator or a list of them)."""
+    X = stiefel.random(m, r, rng, xp)
+    return Directed(X, xp.zeros((*X.shape[:-2], r, r), dtype=X.dtype))
+
+
+def start_factored(m, r, rng, scale=1.0, xp=array_api_compat.numpy):
+    """Return Y with independent N(0, scale²/m) entries, for each generator of `rng`; scale > 0."""
+    validate.integer("m", m, 1)
+    validate.integer("r", r, 1, m)
+    scale = validate.positive("scale", scale) / m**0.5
+    if isinstance(validate.generators("rng", rng), list):
+        return Factored(xp.stack([xp.asarray(scale * g.standard_normal((m, r))) for g in rng]))
+    return Factored(xp.asarray(scale * rng.standard_normal((m, r))))

@@ -1,0 +1,85 @@
+"""Ground truths A = UΣUᵀ, their spectra, and the random streams that everything is drawn from."""
+
+from typing import Any, NamedTuple
+
+import array_api_compat.numpy
+import numpy as np
+
+from wnlib import stiefel, validate
+from wnlib.linalg import mT
+
+
+class Streams(NamedTuple):
+    """One generator per role, so that changing one role's use leaves the others' draws alone."""
+
+    truth: list[np.random.Generator]
+    operator: list[np.random.Generator]
+    start: list[np.random.Generator]
+    noise: list[np.random.Generator]
+
+
+class Truth(NamedTuple):
+    """A = U diag(sigma) Uᵀ with U (..., m, r_A) in the Stiefel manifold and sigma (..., r_A) decreasing."""
+
+    U: Any
+    sigma: Any
+
+    @property
+    def A(self):
+        """The matrices A (..., m, m), symmetric to the last bit."""
+        half = self.U * self.sigma[..., None, :]
+        A = half @ mT(self.U)
+        return 0.5 * (A + mT(A))
+
+
+def streams(seed, trajectories):
+    """Return Streams of independent generators; member i of each list belongs to trajectory i.
+
+    Trajectory i draws the same numbers however many run beside it (SeedSequence.spawn).
+    """
+    validate.integer("seed", seed, 0)
+    validate.integer("trajectories", trajectories, 1)
+    members = [s.spawn(len(Streams._fields)) for s in np.random.SeedSequence(seed).spawn(trajectories)]
+    return Streams(*([np.random.default_rng(s) for s in role] for role in zip(*members, strict=True)))
+
+
+SPECTRA = {
+    "linear": lambda r_A, kappa: np.linspace(1, 1 / kappa, r_A),
+    "geometric": lambda r_A, kappa: np.geomspace(1, 1 / kappa, r_A),
+}
+
+
+def spectrum(r_A, kappa, kind="linear"):
+    """Return r_A singular values from 1 down to 1/kappa, spaced linearly or geometrically.
+
+    Raises ValueError unless r_A >= 1, kappa >= 1 (and kappa = 1 where r_A = 1).
+    """
+    validate.integer("r_A", r_A, 1)
+    validate.real("kappa", kappa, 1, why="κ = σ_1/σ_{r_A}")
+    if r_A == 1 and kappa != 1:
+        raise ValueError(f"kappa = {kappa:g} with r_A = 1: must be 1, since σ_1 is the only singular value")
+    return validate.choice("kind", kind, SPECTRA)(r_A, kappa)
+
+
+def truth(m, sigma, rng, xp=array_api_compat.numpy):
+    """Return the Truth with singular values `sigma` on a uniformly random r_A-dimensional subspace of R^m.
+
+    `sigma` is (r_A,) or (K, r_A), decreasing and positive. With one generator, U is (m, r_A); with a list of
+    S of them U is (S, m, r_A), and (S, 1, m, r_A) when sigma has K rows: A is then (S, K, m, m), the K spectra
+    of a trajectory sharing its subspace.
+    """
+    sigma = np.asarray(sigma, dtype=float)
+    r_A = sigma.shape[-1]
+    validate.integer("m", m, 1)
+    validate.integer("r_A", r_A, 1, m)
+    if not np.all(np.isfinite(sigma)) or np.any(sigma <= 0) or np.any(np.diff(sigma, axis=-1) > 0):
+        raise ValueError(f"sigma = {sigma.tolist()}: must be finite, positive and decreasing along its last axis")
+    U = stiefel.random(m, r_A, rng, xp)
+    if sigma.ndim == 2:
+        U = U[..., None, :, :]
+    return Truth(U, xp.asarray(sigma))
+
+
+def require_rank(r, r_A, m):
+    """Raise ValueError unless r_A <= r <= m: a factorisation of rank r must be able to hold A."""
+    return validate.integer("r", r, r_A, m, f"r_A = {r_A} <= r <= m = {m}: the factors must be able to hold A")

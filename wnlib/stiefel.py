@@ -1,0 +1,95 @@
+"""The Stiefel manifold St(m, r) = {X : XᵀX = I_r} with the Euclidean metric, on stacks (..., m, r).
+
+A retraction R(X, V) moves from X along the tangent vector V and lands on the manifold again. All three are
+self-correcting: they measure the Gram matrix of what they orthonormalise, so rounding never adds up.
+"""
+
+import math
+
+import array_api_compat.numpy
+
+from wnlib import validate
+from wnlib.backend import array_namespace
+from wnlib.linalg import eye_like, inverse_sqrt, mT, squared_norm, sym
+
+
+def random(m, r, rng, xp=array_api_compat.numpy, dtype=None):
+    """Return a uniformly distributed point of St(m, r), the polar factor of a Gaussian matrix (Algorithm 1).
+
+    `rng` is a numpy Generator, giving (m, r), or a list of them, giving (len(rng), m, r): member i depends on
+    its own generator only. Raises ValueError unless 1 <= r <= m.
+    """
+    validate.integer("m", m, 1)
+    validate.integer("r", r, 1, m, "r = m is the full Stiefel frame")
+    validate.generators("rng", rng)
+    if isinstance(rng, list):
+        return xp.stack([random(m, r, g, xp, dtype) for g in rng])
+    gaussian = xp.asarray(rng.standard_normal((m, r)), dtype=dtype or xp.float64)
+    left, _, right = xp.linalg.svd(gaussian, full_matrices=False)
+    return left @ right
+
+
+def project(X, G):
+    """Return the orthogonal projection of G (..., m, r) on the tangent space at X: G − X sym(XᵀG).
+
+    The same as the paper's (I − XXᵀ)G + ½X(XᵀG − GᵀX), with one product of size m fewer.
+    """
+    return G - X @ sym(mT(X) @ G)
+
+
+def polar(X, V):
+    """Return the polar factor of X + V, which is (X + V)(I + VᵀV)^{-1/2} for X in St(m, r) and V tangent.
+
+    No decomposition when X + V is near the manifold: Newton–Schulz, Y ← Y(3I − YᵀY)/2, squares the distance
+    to it with matrix products only. Far away, one small eigendecomposition comes first.
+    """
+    return _orthonormalize(X + V)
+
+
+def qr(X, V):
+    """Return the Q factor of X + V, with R's diagonal positive so that it is unique."""
+    xp = array_namespace(X)
+    Q, R = xp.linalg.qr(X + V)
+    diagonal = xp.linalg.diagonal(R)
+    return Q * xp.where(diagonal < 0, -xp.ones_like(diagonal), xp.ones_like(diagonal))[..., None, :]
+
+
+def cayley(X, V):
+    """Return the Cayley transform (I − W/2)^{-1}(I + W/2) X, W = PVXᵀ − X(PV)ᵀ, P = I − ½XXᵀ.
+
+    W has rank 2r, so one 2r×2r system does (Wen and Yin 2013, Lemma 4).
+    """
+    xp = array_namespace(X)
+    PV = V - 0.5 * X @ (mT(X) @ V)
+    left = xp.concat([PV, X], axis=-1)
+    right = xp.concat([X, -PV], axis=-1)
+    small = mT(right) @ left
+    move = left @ xp.linalg.solve(eye_like(small) - 0.5 * small, mT(right) @ X)
+    return _orthonormalize(X + move)  # the transform keeps XᵀX as it is, rounding included: correct it
+
+
+RETRACTIONS = {"polar": polar, "qr": qr, "cayley": cayley}
+
+
+def orthonormality_error(X):
+    """Return ‖XᵀX − I‖_F for every X (..., m, r), as (...)."""
+    gram = mT(X) @ X
+    return array_namespace(X).sqrt(squared_norm(gram - eye_like(gram)))
+
+
+def _orthonormalize(Y):
+    xp = array_namespace(Y)
+    near = 1e-16 if Y.dtype == xp.float64 else 1e-7
+    for _ in range(12):  # ample: from 1 the distance squares its way below rounding in eight
+        gram = mT(Y) @ Y
+        defect = eye_like(gram) - gram
+        worst = float(xp.max(squared_norm(defect)))
+        if not worst < 1:  # beyond Newton–Schulz's safe basin; NaN comes here too
+            Y = Y @ inverse_sqrt(gram)
+            if not math.isfinite(worst):
+                break
+            continue
+        Y = Y + Y @ (0.5 * defect)
+        if worst <= near:
+            break
+    return Y

@@ -1,0 +1,60 @@
+"""The laws drawn over the curves: population dynamics of weight normalization at μ = 2, and gradient descent's tail.
+
+Notation: P = UᵀXXᵀU (r_A×r_A) is the alignment, Q = I − P. After one Θ-step Θ = XᵀAX, so that
+‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ) and −G = (I − XXᵀ) U (ΣPΣ) UᵀX.
+"""
+
+import math
+
+import numpy as np
+
+from wnlib import validate
+from wnlib.backend import array_namespace
+from wnlib.linalg import mT
+
+
+def contraction(sigma, eta):
+    """Return the factor by which ‖XΘXᵀ − A‖_F shrinks each step near A: max_i |1 − ησ_i²|, for sigma (..., r_A).
+
+    Linearise at Q = 0: −G = (I − XXᵀ)UΣ²Φ moves the part of U outside range(X) by −ηΣ² times itself, so Q₊ =
+    (I − ηΣ²)Q(I − ηΣ²) to first order, the retraction being of second. The error is √(2 tr ΣQΣ), linear in √Q.
+    Valid for 0 < η < 2/σ_1²; 1 − η/κ² for σ_1 = 1 and η ≤ 2/(1 + κ⁻²). It does not depend on r.
+    """
+    eta = validate.positive("eta", eta)
+    return np.max(np.abs(1 - eta * np.asarray(sigma) ** 2), axis=-1)
+
+
+def alignment(U, X):
+    """Return P = UᵀXXᵀU (..., r_A, r_A) for U (..., m, r_A) and X (..., m, r): the cosines squared of U to range(X)."""
+    Phi = mT(U) @ X
+    return Phi @ mT(Phi)
+
+
+def escape_times(P_0, sigma, eta):
+    """Return the step t_ℓ (..., r_A) at which each level ℓ is learned: [(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ / (2ησ_ℓ²).
+
+    Near the saddle A_{ℓ−1} the leading ℓ−1 directions are aligned, and the Schur complement p of the ℓ-th obeys
+    dp/dt = 2ησ_ℓ² p²(1 − p): for small p it takes 1/(2ησ_ℓ² p_0) to leave, and [(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ is 1/p_0. To
+    leading order in p_0, for well-separated levels and ησ² small.
+    """
+    eta = validate.positive("eta", eta)
+    xp = array_namespace(P_0)
+    # The Schur complements are the squared diagonal of the Cholesky factor.
+    root = xp.linalg.diagonal(xp.linalg.cholesky(P_0))
+    return 1 / (2 * eta * (root * sigma) ** 2)
+
+
+def gd_tail(t, m, r, r_A, eta):
+    """Return gradient descent's ‖YYᵀ − A‖_F at step t, for r > r_A and t large: √(min(r, m) − r_A)/(2ηt).
+
+    A spare direction, one of min(r, m) − r_A, has singular value y with y₊ = y − ηy³: 1/y² grows by 2η each step,
+    so y² → 1/(2ηt). Population; the rank-r_A part has converged linearly by then.
+    """
+    eta = validate.positive("eta", eta)
+    validate.integer("r", r, r_A + 1, why="r > r_A: there is no such tail at r = r_A")
+    return math.sqrt(min(r, m) - r_A) / (2 * eta * np.asarray(t, dtype=float))
+
+
+def degrees_of_freedom(m, r):
+    """Return r(2m − r + 1)/2, the dimension of the symmetric m×m matrices of rank r."""
+    return r * (2 * m - r + 1) // 2

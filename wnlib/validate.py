@@ -1,0 +1,80 @@
+"""Refuses bad input in one line: the parameter, its value, what is allowed, and the way out."""
+
+import difflib
+import math
+import numbers
+
+import numpy as np
+from array_api_compat import array_namespace, is_array_api_obj
+
+
+def integer(name, value, low, high=None, why=""):
+    """Return `value` as an int in [low, high]; `why` says what the bounds mean.
+
+    Raises TypeError for anything but an integer, ValueError outside the bounds.
+    """
+    allowed = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    allowed += f" ({why})" if why else ""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} = {value!r}: must be {allowed}")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name} = {value}: must be {allowed}")
+    return int(value)
+
+
+def real(name, value, low=-math.inf, *, strict=False, why=""):
+    """Return `value` as a finite float, `>= low` (`> low` when strict).
+
+    Raises TypeError for anything but a real number, ValueError when it is not finite or too small.
+    """
+    bound = "" if low == -math.inf else f" {'>' if strict else '>='} {low:g}"
+    allowed = f"a finite number{bound}" + (f" ({why})" if why else "")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} = {value!r}: must be {allowed}")
+    if not math.isfinite(value) or value < low or (strict and value == low):
+        raise ValueError(f"{name} = {value:g}: must be {allowed}")
+    return float(value)
+
+
+def positive(name, value):
+    """Return `value`, a finite real number > 0 such as a step size, as a float."""
+    return real(name, value, 0, strict=True)
+
+
+def choice(name, value, allowed):
+    """Return `allowed[value]` (or `value` itself where `allowed` is no dict); name the nearest if unknown."""
+    if not isinstance(value, str) or value not in allowed:
+        near = difflib.get_close_matches(str(value), list(allowed), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{hint}")
+    return allowed[value] if isinstance(allowed, dict) else value
+
+
+def matrices(name, value, shape, symmetric=False):
+    """Return `value`, a stack of finite real floating-point matrices (..., *shape).
+
+    `shape` is a pair of sizes, None where any size will do. Raises TypeError for non-arrays and wrong
+    dtypes, ValueError for wrong shapes, entries that are not finite and (on request) asymmetry.
+    """
+    wanted = f"(..., {', '.join('any' if s is None else str(s) for s in shape)})"
+    if not is_array_api_obj(value):
+        raise TypeError(f"{name} is a {type(value).__name__}: must be an array of shape {wanted}")
+    xp = array_namespace(value)
+    if not xp.isdtype(value.dtype, "real floating"):
+        raise TypeError(f"{name} has dtype {value.dtype}: must be float32 or float64; convert it first")
+    sizes_agree = all(s is None or s == n for s, n in zip(shape, value.shape[-2:], strict=False))
+    if value.ndim < 2 or not sizes_agree:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}: must be {wanted}")
+    if not bool(xp.all(xp.isfinite(value))):
+        raise ValueError(f"{name} has entries that are NaN or infinite: all must be finite; check where it was made")
+    if symmetric and not bool(xp.all(value == xp.matrix_transpose(value))):
+        raise ValueError(f"{name} is not symmetric: must equal its transpose; symmetrise it with linalg.sym")
+    return value
+
+
+def generators(name, value):
+    """Return `value`, a numpy Generator or a non-empty list of them (one per member of the leading axis)."""
+    members = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(g, np.random.Generator) for g in members):
+        raise TypeError(f"{name} = {value!r}: must be a numpy.random.Generator or a list of them; see problems.streams")
+    return value
