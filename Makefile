@@ -31,7 +31,6 @@ RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEN
 
 .DEFAULT_GOAL := help
 .PHONY: help figures quick test claims lock info clean check-python FORCE
-.DELETE_ON_ERROR:
 
 help:  ## list the targets (this)
 	@echo 'Targets:'
@@ -52,8 +51,11 @@ figures: $(ENV)  ## regenerate the figures that are not up to date
 quick:  ## the same with small parameters, into build/quick (under two minutes)
 	@$(MAKE) --no-print-directory figures PROFILE=quick
 
-# Always asked, seldom run: the runner decides by the contents of files, not by their times.
-figures/%.pdf figures/%.png figures/%.json figures/%.npz figures/executed/%.ipynb: FORCE $(ENV)
+# Always asked, seldom run: the runner decides by the contents of files, not by their times. It replaces them whole
+# or not at all, so they are precious: make must not delete the old ones when a run fails or is interrupted.
+OUTPUTS := figures/%.pdf figures/%.png figures/%.json figures/%.npz figures/executed/%.ipynb
+.PRECIOUS: $(OUTPUTS)
+$(OUTPUTS): FORCE $(ENV)
 	@$(RUN) $*
 
 test: $(ENV)  ## lint, format check and all tests

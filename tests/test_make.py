@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -100,6 +101,27 @@ def test_figures(project):
     status, _, _, _ = make(project, "figures/02_two.pdf", PYTHON, "PARAMS=n=7 stem=02_two")
     assert status == 0 and json.loads((project / "build/custom/02_two.json").read_text())["n"] == 7
     assert (figures / "02_two.json").read_bytes() == before
+
+
+def test_published_figures_survive_a_failure_and_an_interrupt(project):
+    """Left to itself, make deletes the targets of a recipe that is interrupted."""
+    write_notebook(project, "01_one")
+    for name in run.OUTPUTS:
+        path = project / "figures" / name.format("01_one")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("published")
+    status, _, err, _ = make(project, "figures", PYTHON, "PARAMS=stem=no/such/folder")
+    assert status == 2 and "01_one: cell 3 raised FileNotFoundError" in err
+    command = [shutil.which("make"), "figures", PYTHON]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    limit = time.monotonic() + 30
+    while not list(project.glob("build/running/*.here")):
+        assert time.monotonic() < limit and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+    assert "01_one: cell 2: stopped by SIGINT" in process.communicate(timeout=30)[1] and process.returncode != 0
+    for name in run.OUTPUTS:
+        assert (project / "figures" / name.format("01_one")).read_text() == "published"
 
 
 @pytest.mark.parametrize(
