@@ -66,6 +66,13 @@ def table(claims):
     return _markdown(["claim", "statement", "source", "measured", "expected", "verdict"], rows)
 
 
+def show(claims):
+    """Return the claims' table for Jupyter to display as the last value of a cell."""
+    from IPython.display import Markdown
+
+    return Markdown(table(claims))
+
+
 def collect(folder):
     """Return the Markdown table of every record `NN_slug.json` in `folder`, time and memory of each run included."""
     rows = []

@@ -5,6 +5,7 @@ the matrices they yield, applies M*M once to the lot, and sends each its residua
 runs alone or in a crowd changes nothing but rounding.
 """
 
+import collections
 import functools
 import os
 import sys
@@ -68,13 +69,22 @@ class Trace:
         """‖Z − A‖_F² (T, ...)."""
         return self.values["squared_error"]
 
+    @property
+    def endings(self):
+        """How many trajectories ended in each status: {"converged": 24, …}."""
+        return dict(collections.Counter(str(status) for status in self.status.flat))
 
-def schedule(steps, per_decade=40):
-    """Return the recorded iteration counts: 0, `steps`, and about `per_decade` a decade between, geometrically."""
+
+def schedule(steps, per_decade=40, evenly=0):
+    """Return the recorded iteration counts: 0, `steps`, and about `per_decade` a decade between, geometrically.
+
+    `evenly` adds that many more at even distances, which a fit of a rate needs.
+    """
     validate.integer("steps", steps, 1)
     validate.integer("per_decade", per_decade, 1)
+    validate.integer("evenly", evenly, 0)
     points = np.geomspace(1, steps, 2 + round(per_decade * np.log10(steps)))
-    return np.unique(np.concatenate([[0], np.round(points)]).astype(int))
+    return np.unique(np.round(np.concatenate([[0], points, np.linspace(0, steps, 1 + evenly)])).astype(int))
 
 
 def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):

@@ -1,0 +1,22 @@
+"""Fixtures: the array backends. Whatever a notebook calls is tested on each of them."""
+
+import array_api_compat
+import pytest
+
+from wnlib import backend
+
+
+def _cupy():
+    try:
+        return backend.namespace("cupy")
+    except RuntimeError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(params=["numpy", "array_api_strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+def xp(request):
+    """The array namespace: NumPy; array-api-strict, which refuses what the standard lacks; CuPy with a GPU."""
+    if request.param == "array_api_strict":
+        strict = pytest.importorskip("array_api_strict")
+        return array_api_compat.array_namespace(strict.zeros(1))
+    return _cupy() if request.param == "cupy" else backend.namespace("numpy")
