@@ -16,9 +16,9 @@ def integer(name, value, low, high=None, why=""):
     allowed = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
     allowed += f" ({why})" if why else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} = {value!r}: must be {allowed}")
+        raise TypeError(f"{name} = {shown(value)}: must be {allowed}")
     if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} = {value}: must be {allowed}")
+        raise ValueError(f"{name} = {shown(int(value))}: must be {allowed}")
     return int(value)
 
 
@@ -30,10 +30,14 @@ def real(name, value, low=-math.inf, *, strict=False, why=""):
     bound = "" if low == -math.inf else f" {'>' if strict else '>='} {low:g}"
     allowed = f"a finite number{bound}" + (f" ({why})" if why else "")
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} = {value!r}: must be {allowed}")
-    if not math.isfinite(value) or value < low or (strict and value == low):
-        raise ValueError(f"{name} = {value:g}: must be {allowed}")
-    return float(value)
+        raise TypeError(f"{name} = {shown(value)}: must be {allowed}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} = {shown(value)}: must be {allowed}; it is beyond double precision") from None
+    if not math.isfinite(number) or number < low or (strict and number == low):
+        raise ValueError(f"{name} = {number:g}: must be {allowed}")
+    return number
 
 
 def positive(name, value):
@@ -44,14 +48,14 @@ def positive(name, value):
 def choice(name, value, allowed):
     """Return `allowed[value]` (or `value` itself where `allowed` is no dict); name the nearest if unknown."""
     if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(str(value), list(allowed), n=1)
+        near = difflib.get_close_matches(value.lower(), list(allowed), n=1) if isinstance(value, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{hint}")
+        raise ValueError(f"{name} = {shown(value)}: must be one of {', '.join(map(repr, allowed))}{hint}")
     return allowed[value] if isinstance(allowed, dict) else value
 
 
 def matrices(name, value, shape, symmetric=False):
-    """Return `value`, a stack of finite real floating-point matrices (..., *shape).
+    """Return `value`, a stack (..., *shape) of matrices in float32 or float64, finite, with at least one entry.
 
     `shape` is a pair of sizes, None where any size will do. Raises TypeError for non-arrays and wrong
     dtypes, ValueError for wrong shapes, entries that are not finite and (on request) asymmetry.
@@ -60,11 +64,12 @@ def matrices(name, value, shape, symmetric=False):
     if not is_array_api_obj(value):
         raise TypeError(f"{name} is a {type(value).__name__}: must be an array of shape {wanted}")
     xp = array_namespace(value)
-    if not xp.isdtype(value.dtype, "real floating"):
+    if value.dtype not in (xp.float32, xp.float64):
         raise TypeError(f"{name} has dtype {value.dtype}: must be float32 or float64; convert it first")
     sizes_agree = all(s is None or s == n for s, n in zip(shape, value.shape[-2:], strict=False))
-    if value.ndim < 2 or not sizes_agree:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}: must be {wanted}")
+    if value.ndim < 2 or not sizes_agree or 0 in value.shape:
+        empty = ", none of them empty" if 0 in value.shape else ""
+        raise ValueError(f"{name} has shape {tuple(value.shape)}: must be {wanted}{empty}")
     if not bool(xp.all(xp.isfinite(value))):
         raise ValueError(f"{name} has entries that are NaN or infinite: all must be finite; check where it was made")
     if symmetric and not bool(xp.all(value == xp.matrix_transpose(value))):
@@ -76,5 +81,16 @@ def generators(name, value):
     """Return `value`, a numpy Generator or a non-empty list of them (one per member of the leading axis)."""
     members = value if isinstance(value, list) and value else [value]
     if not all(isinstance(g, np.random.Generator) for g in members):
-        raise TypeError(f"{name} = {value!r}: must be a numpy.random.Generator or a list of them; see problems.streams")
+        raise TypeError(
+            f"{name} = {shown(value)}: must be a numpy.random.Generator or a list of them; see problems.streams"
+        )
     return value
+
+
+def shown(value):
+    """Return `value` as a message shows it: its repr on one line, cut to a readable length."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python will not print an integer of thousands of digits
+        text = f"{type(value).__name__} of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}…"
