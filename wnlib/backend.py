@@ -76,15 +76,23 @@ def available_memory(xp):
         with open(limit) as a, open(used) as b:
             allowed, taken = a.read().strip(), int(b.read())
         if allowed != "max":
-            free = min(free, int(allowed) - taken)
+            free = min(free, max(int(allowed) - taken, 0))
     return free
 
 
 def require_memory(nbytes, what, instead, xp):
-    """Raise MemoryError, in one line, when `nbytes` for `what` are not available; `instead` says what would fit."""
+    """Raise MemoryError, in one line, when `nbytes` for `what` are not available.
+
+    `instead`, a function of the bytes that are free, says what would fit.
+    """
     free = available_memory(xp)
     if nbytes > free:
-        raise MemoryError(f"{what} needs {nbytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: {instead}")
+        raise MemoryError(f"{what} needs {gib(nbytes)} and {gib(free)} are free: {instead(free)}")
+
+
+def gib(nbytes):
+    """Return a number of bytes as text, in GiB."""
+    return f"{nbytes / 2**30:.3g} GiB" if nbytes < 2**100 else "over 2**70 GiB"
 
 
 def device(xp):

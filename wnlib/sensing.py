@@ -5,6 +5,7 @@ of several stacks in one pass over the operator). A stack of operators, one per 
 matrices given to it begin with that axis.
 """
 
+import bisect
 import math
 
 import array_api_compat.numpy
@@ -89,6 +90,8 @@ class Dense:
         return array_namespace(x).reshape(x, (*self.stack, -1, *x.shape[cut:]))
 
     def _apply(self, x, matrix):
+        if x.shape[-1] != matrix.shape[-2]:
+            raise ValueError(f"w has {x.shape[-1]} measurements: must be {matrix.shape[-2]}, as many as the operator")
         product = self._under_stack(x, 1) @ matrix
         return array_namespace(x).reshape(product, (*x.shape[:-1], matrix.shape[-1]))
 
@@ -104,12 +107,13 @@ def gaussian(m, n, rng, xp=array_api_compat.numpy):
     Twice the variance on the diagonal of M_i as off it makes M_i a multiple of the GOE; in svec coordinates all
     entries are alike. A list of generators gives a stack of operators. Raises MemoryError when it will not fit.
     """
-    d = _check_size(m, n)
-    smaller = (
-        f"operator = 'triangular' has the same law in {8 * d * d / 2**30:.1f} GiB" if n > d else "use a smaller m or n"
-    )
-    _require(n, d, rng, f"operator 'dense' with m = {m}, n = {n}", smaller, xp)
-    return Dense(_draw(rng, xp, lambda g: g.standard_normal((n, d)) / math.sqrt(n)))
+    d = _require("dense", m, n, rng, xp)
+
+    def fill(g, matrix):
+        g.standard_normal(out=matrix)
+        matrix /= math.sqrt(n)
+
+    return Dense(_draw(rng, xp, (n, d), fill))
 
 
 def triangular(m, n, rng, xp=array_api_compat.numpy):
@@ -119,17 +123,16 @@ def triangular(m, n, rng, xp=array_api_compat.numpy):
     diagonal, n R_ii² ~ χ² with n − i + 1 degrees of freedom, i from 1. M*M = RᵀR, so neither cost nor memory
     depends on n. Raises ValueError when n < d (R would be a trapezium: `gaussian` costs less there).
     """
-    d = _check_size(m, n)
-    if n < d:
-        raise ValueError(f"n = {n} < d = {d} with operator 'triangular': must be n >= d; use operator = 'dense'")
-    _require(d, d, rng, f"operator 'triangular' with m = {m}", "use a smaller m", xp)
+    d = _require("triangular", m, n, rng, xp)
 
-    def draw(g):
-        R = np.triu(g.standard_normal((d, d)), 1)
-        R[np.diag_indices(d)] = np.sqrt(g.chisquare(n - np.arange(d)))
-        return R / math.sqrt(n)
+    def fill(g, R):
+        g.standard_normal(out=R)
+        for i in range(d):
+            R[i, :i] = 0
+        np.fill_diagonal(R, np.sqrt(g.chisquare(n - np.arange(d))))
+        R /= math.sqrt(n)
 
-    return Dense(_draw(rng, xp, draw))
+    return Dense(_draw(rng, xp, (d, d), fill))
 
 
 OPERATORS = {"population": population, "dense": gaussian, "triangular": triangular}
@@ -140,7 +143,9 @@ def operator(kind, m, n, rng, xp=array_api_compat.numpy):
 
     Raises ValueError for an unknown kind, m < 1, n < 1, and what the operator itself refuses.
     """
-    return validate.choice("operator", kind, OPERATORS)(m, n, rng, xp)
+    make = validate.choice("operator", kind, OPERATORS)
+    validate.integer("n", n, 1)
+    return make(m, n, rng, xp)
 
 
 def data(operator, A, noise_std=0.0, rng=None):
@@ -152,34 +157,68 @@ def data(operator, A, noise_std=0.0, rng=None):
     """
     validate.matrices("A", A, (operator.m, operator.m), symmetric=True)
     xp = array_namespace(A)
+    levels = _levels(noise_std, tuple(A.shape[:-2]))
     (b,) = operator.normal(A)
-    levels = noise_std if hasattr(noise_std, "shape") else validate.real("noise_std", noise_std, 0)
-    if isinstance(levels, float) and levels == 0:
+    if not np.any(levels):
         return b
     if isinstance(operator, Population):
         raise ValueError(
             "noise_std > 0 with the population operator: must be 0, infinitely many samples average noise out"
         )
     validate.generators("rng", rng)
-    n = operator.matrix.shape[-2]
-    shape = A.shape[len(operator.stack) : -2]
-    unit = _draw(rng, xp, lambda g: g.standard_normal((*shape, n)))
-    return b + operator.adjoint(unit * (levels if isinstance(levels, float) else levels[..., None]))
+    if operator.stack != ((len(rng),) if isinstance(rng, list) else ()):
+        given = f"a list of {len(rng)} generators" if isinstance(rng, list) else "one generator"
+        raise ValueError(f"rng is {given} for operators of stack {operator.stack}: must be one for each operator")
+    shape = (*A.shape[len(operator.stack) : -2], operator.matrix.shape[-2])
+    unit = _draw(rng, xp, shape, lambda g, noise: g.standard_normal(out=noise))
+    return b + operator.adjoint(unit * xp.asarray(levels[..., None]))
 
 
-def _check_size(m, n):
-    validate.integer("n", n, 1)
-    return dim_sym(validate.integer("m", m, 1))
+def _levels(noise_std, batch):
+    """The noise levels as a NumPy array, () or such that it broadcasts with `batch`."""
+    if not hasattr(noise_std, "shape"):
+        return np.asarray(validate.real("noise_std", noise_std, 0))
+    levels = backend.to_numpy(noise_std)
+    if levels.dtype.kind not in "iuf" or not np.all(np.isfinite(levels)) or np.any(levels < 0):
+        raise ValueError(f"noise_std = {validate.shown(levels.tolist())}: must be finite numbers >= 0")
+    try:
+        return np.broadcast_to(levels.astype(float), batch)
+    except ValueError:
+        raise ValueError(f"noise_std has shape {levels.shape}: must broadcast with A's leading axes, {batch}") from None
 
 
-def _require(rows, d, rng, what, instead, xp):
-    validate.generators("rng", rng)
-    operators = len(rng) if isinstance(rng, list) else 1
-    gram = d * d if 2 * rows >= d and d <= GRAM_LIMIT else 0
-    # Drawn on the host, then moved or scaled: two copies at the worst moment.
-    backend.require_memory(8 * operators * (2 * rows * d + gram), what, instead, xp)
+def _require(kind, m, n, rng, xp):
+    """d, once m, n and rng are in order and the operators of this kind fit in memory."""
+    n, m = validate.integer("n", n, 1), validate.integer("m", m, 1)
+    d = dim_sym(m)
+    if kind == "triangular" and n < d:
+        raise ValueError(
+            f"n = {validate.shown(n)} < d = {validate.shown(d)} with operator 'triangular': must be n >= d; "
+            "use operator = 'dense'"
+        )
+    operators = len(rng) if isinstance(validate.generators("rng", rng), list) else 1
+
+    def need(kind, m):
+        d = dim_sym(m)
+        rows = d if kind == "triangular" else n
+        return 8 * operators * (rows * d + (d * d if 2 * rows >= d and d <= GRAM_LIMIT else 0))
+
+    def instead(free):
+        if kind == "dense" and n > d and need("triangular", m) <= free:
+            return f"operator = 'triangular' has the same law in {backend.gib(need('triangular', m))}"
+        largest = min(m, math.isqrt(2 * free))  # d alone needs more than is free beyond
+        fits = bisect.bisect_right(range(1, largest + 1), free, key=lambda smaller: need(kind, smaller))
+        fewer = " (or fewer seeds at a time)" if operators > 1 else ""
+        return (f"m = {fits} would fit" if fits else "free some memory first") + fewer
+
+    what = f"operator {kind!r} with m = {validate.shown(m)}, n = {validate.shown(n)}"
+    backend.require_memory(need(kind, m), what, instead, xp)
+    return d
 
 
-def _draw(rng, xp, one):
-    members = [xp.asarray(one(g)) for g in (rng if isinstance(rng, list) else [rng])]
-    return xp.stack(members) if isinstance(rng, list) else members[0]
+def _draw(rng, xp, shape, fill):
+    """An array (*shape) for a generator, (S, *shape) for a list of S, each filled in place by its own."""
+    drawn = np.empty((len(rng) if isinstance(rng, list) else 1, *shape))
+    for g, member in zip(rng if isinstance(rng, list) else [rng], drawn, strict=True):
+        fill(g, member)
+    return xp.asarray(drawn if isinstance(rng, list) else drawn[0])
