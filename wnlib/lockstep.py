@@ -24,6 +24,9 @@ from wnlib.linalg import squared_norm
 # A trajectory whose estimate has grown this far beyond its data and its start is not coming back.
 DIVERGED = 1e6
 
+# Beyond any run that ends; doubles hold every integer up to here.
+MAX_STEPS = 10**15
+
 
 class Status(StrEnum):
     """How a trajectory ended."""
@@ -80,7 +83,7 @@ def schedule(steps, per_decade=40, evenly=0):
 
     `evenly` adds that many more at even distances, which a fit of a rate needs.
     """
-    validate.integer("steps", steps, 1)
+    validate.integer("steps", steps, 1, MAX_STEPS)
     validate.integer("per_decade", per_decade, 1)
     validate.integer("evenly", evenly, 0)
     points = np.geomspace(1, steps, 2 + round(per_decade * np.log10(steps)))
@@ -96,14 +99,16 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
     terminal. Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
     finite, and a bad schedule.
     """
-    steps = validate.integer("steps", steps, 1)
+    steps = validate.integer("steps", steps, 1, MAX_STEPS)
     tolerance = validate.real("tolerance", tolerance, 0)
-    record = schedule(steps) if record is None else np.unique(np.asarray(record, dtype=int))
-    if record[0] < 0 or record[-1] > steps:
-        raise ValueError(f"record = {record[0]}…{record[-1]}: must lie between 0 and steps = {steps}")
-    if not runs:
-        raise ValueError("runs = {}: must name at least one Run")
-    record = np.unique(np.concatenate([[0], record, [steps]]))
+    record = schedule(steps) if record is None else np.asarray(record)
+    if not (record.size and record.dtype.kind in "iu" and record.min() >= 0 and record.max() <= steps):
+        raise ValueError(f"record = {validate.shown(record.tolist())}: must be integers from 0 to steps = {steps}")
+    record = np.union1d(record.astype(np.int64), [0, steps])
+    if not hasattr(operator, "normal"):
+        raise TypeError(f"operator = {validate.shown(operator)}: must be one of sensing's; see sensing.operator")
+    if not (isinstance(runs, dict) and runs and all(isinstance(r, Run) for r in runs.values())):
+        raise TypeError(f"runs = {validate.shown(runs)}: must be a dict from names to Run, at least one")
     tracks = {name: _Track(name, r, operator) for name, r in runs.items()}
     active = list(tracks.values())
     with np.errstate(over="ignore", invalid="ignore"), _bar(steps, label) as bar:
@@ -146,16 +151,30 @@ class _Track:
 
     def __init__(self, name, run, operator):
         m = operator.m
-        self.run, self.data = run, validate.matrices(f"data of run {name!r}", run.data, (m, m))
+        self.name, self.run = name, run
+        self.data = validate.matrices(f"data of run {name!r}", run.data, (m, m), symmetric=True)
         validate.matrices(f"truth of run {name!r}", run.truth, (m, m))
         self.batch = tuple(run.data.shape[:-2])
-        fields = {
-            f: validate.matrices(f"{f} of run {name!r}", getattr(run.start, f), (None, None)) for f in run.start._fields
-        }
+        if self.batch[: len(operator.stack)] != operator.stack:
+            raise ValueError(
+                f"data of run {name!r} has leading shape {self.batch}: must begin with the operator's, {operator.stack}"
+            )
+        if "squared_error" in run.observe:
+            raise ValueError(f"observe of run {name!r} has 'squared_error': must not, it is recorded anyway")
+        fields = {f: getattr(run.start, f) for f in getattr(run.start, "_fields", ())}
+        for f, x in fields.items():
+            validate.matrices(f"{f} of run {name!r}", x, (None, None))
         fit = functools.partial(_to_batch, batch=self.batch, name=name)
         self.truth = fit(run.truth, what="truth")
-        self.start = self.state = type(run.start)(*(fit(x, what=f) for f, x in fields.items()))
-        validate.matrices(f"estimate of run {name!r}", self.start.estimate, (m, m))
+        fields = {f: fit(x, what=f) for f, x in fields.items()}
+        try:
+            self.start = self.state = type(run.start)(**fields)
+            asked = next(run.step(self.start))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"start of run {name!r}, a {type(run.start).__name__}, is none that its step takes: {error}"
+            ) from error
+        validate.matrices(f"estimate of run {name!r}", asked, (m, m))
         xp = array_namespace(self.data)
         scale = squared_norm(self.data) + squared_norm(self.start.estimate)
         self.limit = DIVERGED**2 * to_numpy(xp.where(scale > 0, scale, xp.ones_like(scale)))
@@ -174,7 +193,12 @@ class _Track:
             self._restart(diverged)
         row |= {name: to_numpy(function(self.state, E)) for name, function in self.run.observe.items()}
         for name, value in row.items():
-            row[name] = value = np.array(value)
+            row[name] = value = np.array(value, dtype=float)
+            if value.shape[: len(self.batch)] != self.batch:
+                raise ValueError(
+                    f"observe[{name!r}] of run {self.name!r} gave shape {value.shape}: must begin with the batch, "
+                    f"{self.batch}"
+                )
             value[diverged] = np.nan
         within = ~diverged & (row["squared_error"] <= tolerance)
         first = within & (self.status == Status.MAX_STEPS)
@@ -203,7 +227,8 @@ def _to_batch(x, batch, what, name):
         return xp.broadcast_to(xp.reshape(x, (*padded, *tail)), (*batch, *tail))
     except ValueError:
         raise ValueError(
-            f"{what} of run {name!r} has leading shape {lead}: must be a prefix of its data's, {batch}, or broadcast with it"
+            f"{what} of run {name!r} has leading shape {lead}: must be a prefix of its data's, {batch}, or broadcast "
+            "with it"
         ) from None
 
 

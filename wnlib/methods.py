@@ -62,8 +62,9 @@ def gradient_descent(eta):
     eta = validate.positive("eta", eta)
 
     def step(state):
+        (Y,) = state
         E = yield state.estimate
-        return Factored(state.Y - eta * (E @ state.Y))
+        return Factored(Y - eta * (E @ Y))
 
     return step
 
