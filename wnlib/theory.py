@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from wnlib import validate
-from wnlib.backend import array_namespace
+from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import mT
 
 
@@ -58,3 +58,35 @@ def gd_tail(t, m, r, r_A, eta):
 def degrees_of_freedom(m, r):
     """Return r(2m − r + 1)/2, the dimension of the symmetric m×m matrices of rank r."""
     return r * (2 * m - r + 1) // 2
+
+
+def gd_small_start(t, U, Y_0, eta):
+    """Return gradient descent's ‖YYᵀ − A‖_F (T, ...) at steps t (T,) from a small start Y_0 (..., m, r), A's part found.
+
+    Small Y keeps the row space of UᵀY_0: its rows become A, and U_⊥ᵀY loses what lies in them. The rest, singular
+    values s_i of U_⊥ᵀY_0 (I − projection on that row space), follows s₊ = s − ηs³, so s² → 1/(1/s_0² + 2ηt). A floor
+    of order ‖Y_0‖² until t ~ 1/(2ηs²), the 1/t tail afterwards. Population, to leading order in ‖Y_0‖.
+    """
+    eta = validate.positive("eta", eta)
+    xp = array_namespace(Y_0)
+    signal = mT(U) @ Y_0
+    outside = Y_0 - U @ signal
+    _, _, rows = xp.linalg.svd(signal, full_matrices=False)
+    spare = outside - (outside @ mT(rows)) @ rows
+    s2 = to_numpy(xp.linalg.svdvals(spare))[None] ** 2
+    grown = s2 / (1 + 2 * eta * np.reshape(np.asarray(t, dtype=float), (-1,) + (1,) * (s2.ndim - 1)) * s2)
+    return np.sqrt(np.sum(grown**2, axis=-1))
+
+
+def noise_floor(m, r, r_A, n, noise_std):
+    """Return the expected ‖XΘXᵀ − A‖_F² of weight normalization once its linear phase is over, under noise.
+
+    To first order XΘXᵀ reaches the tangent space of the rank-r_A matrices at A, r_A(2m − r_A + 1)/2 dimensions,
+    and, through Θ, the symmetric matrices on the r − r_A spare directions, which themselves hardly move: they
+    escape as slowly as from a saddle. Least squares on D dimensions from n Gaussian measurements, entries N(0, 1/n)
+    and noise N(0, noise_std²) each, errs by noise_std² D n/(n − D − 1). Fitting the noise with all r(2m − r + 1)/2
+    dimensions comes only after 1/(η‖M*(noise)‖²) steps or so.
+    """
+    spare = r - r_A
+    D = degrees_of_freedom(m, r_A) + spare * (spare + 1) // 2
+    return np.asarray(noise_std, dtype=float) ** 2 * D * n / (n - D - 1)
