@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import re
 
 import numpy as np
 
@@ -29,10 +28,15 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
     median over seeds must hold against `expected` (a number or one per condition) under `comparison`:
     "within" (absolute), "within relative", "at most" or "at least". Its quartiles over seeds go on record. The
     verdict is `confirmed`, or `refined` where `refines` says how the paper's claim is sharper or narrower
-    here, or `not observed`. A NaN never holds.
+    here, or `not observed`. A NaN never holds, nor does a median that infinite values leave undefined.
     """
     holds, words = validate.choice("comparison", comparison, COMPARISONS)
+    tolerance = validate.real("tolerance", tolerance, 0)
     values = np.atleast_1d(np.asarray(measured, dtype=float))
+    if values.ndim > 2 or not values.size:
+        raise ValueError(
+            f"measured of {id!r} has shape {values.shape}: must be a number, (conditions,) or (conditions, seeds)"
+        )
     if values.ndim == 1 and len(labels) in (0, 1) and values.size > 1:
         values = values[None, :]  # one condition, many seeds
     per_seed = values if values.ndim == 2 else values[:, None]
@@ -40,9 +44,13 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
         raise ValueError(
             f"labels = {list(labels)}: must name each of the {len(per_seed)} measured conditions of {id!r}"
         )
-    low, median, high = np.quantile(per_seed, [0.25, 0.5, 0.75], axis=1)
-    wanted = np.broadcast_to(np.asarray(expected, dtype=float), median.shape)
-    observed = bool(np.all(holds(median, wanted, tolerance)))
+    wanted = np.asarray(expected, dtype=float)
+    if wanted.shape not in ((), (1,), (len(per_seed),)):
+        raise ValueError(f"expected of {id!r} has shape {wanted.shape}: must be one number or {len(per_seed)} of them")
+    wanted = np.broadcast_to(wanted, len(per_seed))
+    with np.errstate(invalid="ignore"):  # of infinities
+        low, median, high = np.quantile(per_seed, [0.25, 0.5, 0.75], axis=1)
+        observed = bool(np.all(holds(median, wanted, tolerance)))
     spread = per_seed.shape[1] > 1
     return {
         "id": id,
@@ -54,7 +62,7 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
             "quartiles": [_plain(low), _plain(high)] if spread else None,
             "seeds": per_seed.shape[1],
         },
-        "expected": _plain(np.unique(wanted) if np.ptp(wanted) == 0 else wanted),
+        "expected": _plain(wanted[:1] if np.all(wanted == wanted[0]) else wanted),
         "tolerance": words.format(100 * tolerance if comparison == "within relative" else tolerance),
         "verdict": ("refined" if refines else "confirmed") if observed else "not observed",
     }
@@ -77,9 +85,12 @@ def collect(folder):
     """Return the Markdown table of every record `NN_slug.json` in `folder`, time and memory of each run included."""
     rows = []
     for path in sorted(pathlib.Path(folder).glob("[0-9][0-9]_*.json")):
-        record = json.loads(path.read_text())
-        cost = record.get("cost", {})
-        for claim in record["claims"]:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            claims, cost = record["claims"], record.get("cost", {})
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ValueError(f"{path} is no record of a notebook's claims: make it again") from None
+        for claim in claims:
             rows.append(
                 [
                     f"`{claim['id']}`: {claim['statement']}",
@@ -118,7 +129,12 @@ def _plain(values):
 
 def _markdown(head, rows):
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text):
+    """`text` as it can stand in a Markdown table: on one line, its bars escaped."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
@@ -128,18 +144,15 @@ def main(root=None):
     """Rewrite the table between the markers in README.md from figures/*.json."""
     root = pathlib.Path(root) if root else pathlib.Path(__file__).resolve().parent.parent
     readme = root / "README.md"
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"README.md lacks the markers {BEGIN!r} and {END!r}: put them around the claims table")
-    new = re.sub(
-        f"{re.escape(BEGIN)}.*{re.escape(END)}",
-        lambda _: f"{BEGIN}\n\n{collect(root / 'figures')}\n\n{END}",
-        text,
-        flags=re.S,
-    )
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise SystemExit(f"README.md lacks the markers {BEGIN!r} and {END!r}: put them, once, around the claims table")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    new = f"{before}{BEGIN}\n\n{collect(root / 'figures')}\n\n{END}{after}"
     if new != text:
         aside = readme.with_suffix(".md.new")
-        aside.write_text(new)
+        aside.write_text(new, encoding="utf-8")
         aside.replace(readme)
 
 

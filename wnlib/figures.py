@@ -1,5 +1,6 @@
 """Style, drawing and saving. Theory is drawn black and dashed over coloured data; bands are quartiles over seeds."""
 
+import io
 import json
 import os
 import pathlib
@@ -58,23 +59,34 @@ def save(stem, figure, data, claims, xp):
     """Write stem.pdf, stem.png, stem.npz (the numbers drawn) and stem.json (claims, environment).
 
     Into the folder that the runner names (WNLIB_FIGURES), else build/interactive: reading a notebook never
-    touches the published figures. The same numbers give the same bytes. Raises ValueError for an empty `claims`
-    and for data that is not numeric.
+    touches the published figures. The same numbers give the same bytes; all four files are made before the first
+    is written. Raises ValueError for an empty `claims` and for data that is not numeric.
     """
     if not claims:
         raise ValueError(f"claims = [] of {stem!r}: must hold at least one; see wnlib.claims.check")
-    arrays = {name: np.asarray(value) for name, value in data.items()}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufU":
-            raise ValueError(f"data[{name!r}] has dtype {array.dtype}: must be numbers or text")
+    arrays = {name: _plain(name, value) for name, value in data.items()}
+    record = {"claims": claims, "environment": environment(xp)}
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    pdf, png, npz = (io.BytesIO() for _ in range(3))
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    figure.savefig(png, format="png", metadata={"Software": None})
+    np.savez_compressed(npz, **arrays)
     root = pathlib.Path(__file__).resolve().parent.parent
     folder = pathlib.Path(os.environ.get("WNLIB_FIGURES") or root / "build" / "interactive")
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{stem}.pdf", metadata={"CreationDate": None})
-    figure.savefig(folder / f"{stem}.png", metadata={"Software": None})
-    np.savez_compressed(folder / f"{stem}.npz", **arrays)
-    record = {"claims": claims, "environment": environment(xp)}
-    (folder / f"{stem}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    for kind, file in {"pdf": pdf, "png": png, "npz": npz, "json": io.BytesIO(text.encode())}.items():
+        (folder / f"{stem}.{kind}").write_bytes(file.getvalue())
+
+
+def _plain(name, value):
+    """`value` as the NumPy array that goes into the npz, or one line that says why it cannot."""
+    try:
+        array = backend.to_numpy(value)
+    except (TypeError, ValueError):  # ragged lists
+        array = np.asarray(None)
+    if array.dtype.kind not in "biufU":
+        raise ValueError(f"data[{name!r}] has dtype {array.dtype}: must be numbers or text, in the shape of an array")
+    return array
 
 
 def environment(xp):

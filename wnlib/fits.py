@@ -1,5 +1,10 @@
-"""Rates, power laws, plateaus and bands read off recorded traces (NumPy, one trajectory at a time)."""
+"""Rates, power laws, plateaus and bands read off recorded traces (NumPy, one trajectory at a time).
 
+A trajectory that has diverged is NaN from then on, and so is what is fitted to it.
+"""
+
+import itertools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +26,8 @@ class Line:
 def line(x, y):
     """Return the Line fitted to y (T,) against x (T,). Raises ValueError for fewer than three points."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"x has shape {x.shape} and y {y.shape}: must be (T,) both")
     if x.size < 3:
         raise ValueError(f"{x.size} points to fit a line to: must be at least 3; record more often or run for longer")
     fit = scipy.stats.linregress(x, y)
@@ -31,6 +38,7 @@ def line(x, y):
 
 def between(error, high, low):
     """Return the slice of `error` (T,) after it was last above `high` and before it is first below `low`."""
+    error = np.asarray(error)
     above = np.flatnonzero(error > high)
     start = above[-1] + 1 if above.size else 0
     below = np.flatnonzero(error[start:] < low)
@@ -40,18 +48,25 @@ def between(error, high, low):
 def exponential(steps, error, high=np.inf, low=0.0):
     """Return the Line of ln(error) against steps between the levels `high` and `low`: error ∝ exp(slope · step)."""
     window = between(error, high, low)
-    return line(steps[window], np.log(error[window]))
+    return line(np.asarray(steps)[window], _log("error", np.asarray(error)[window], "raise `low`"))
 
 
 def power_law(steps, error, start=1.0):
     """Return the Line of ln(error) against ln(step) from step `start` on: error ≈ e^intercept · step^slope."""
+    steps, error = np.asarray(steps), np.asarray(error)
     window = steps >= max(start, 1.0)
-    return line(np.log(steps[window]), np.log(error[window]))
+    return line(np.log(steps[window]), _log("error", error[window], "end earlier"))
+
+
+def _log(name, values, way_out):
+    if np.any(values <= 0):
+        raise ValueError(f"{name} reaches {np.min(values):g} where it is fitted: must be positive; {way_out}")
+    return np.log(values)
 
 
 def first_below(steps, error, level):
     """Return the first recorded step with error (T, ...) ≤ level, for every member; NaN where there is none."""
-    reached = error <= level
+    reached = np.asarray(error) <= level
     first = np.asarray(steps, dtype=float)[np.argmax(reached, axis=0)]
     return np.where(reached.any(axis=0), first, np.nan)
 
@@ -59,16 +74,23 @@ def first_below(steps, error, level):
 def dips(values, fall=10.0):
     """Return indices of the local minima of values (T,) that lie a factor `fall` below the peak before each.
 
-    A dip also counts only when the values rise again, by a factor 1.5 at least, before the end.
+    A dip also counts only when the values rise again, by a factor 1.5 at least, before the end: of the values, or
+    of the part before the first that is NaN. Zeros count as the smallest positive number.
     """
-    logs = np.log10(values)
+    values = np.asarray(values, dtype=float)
+    values = values[: np.argmax(np.isnan(values))] if np.any(np.isnan(values)) else values
+    logs = np.log10(np.maximum(values, np.finfo(float).tiny))
     minima, _ = scipy.signal.find_peaks(-logs, prominence=np.log10(1.5))
-    starts = np.concatenate([[0], minima[:-1]]).astype(int)
-    falls = [logs[a : b + 1].max() - logs[b] for a, b in zip(starts, minima, strict=True)]
+    falls = [logs[a : b + 1].max() - logs[b] for a, b in itertools.pairwise([0, *minima])]
     return minima[np.asarray(falls, dtype=float) >= np.log10(fall)]
 
 
 def band(values, axis):
-    """Return (median, lower quartile, upper quartile) of values over `axis`, members that are NaN left out."""
-    lower, median, upper = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
+    """Return (median, lower quartile, upper quartile) of values over `axis`, members that are NaN left out.
+
+    Where every member is NaN, so are they.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        lower, median, upper = np.nanquantile(values, [0.25, 0.5, 0.75], axis=axis)
     return median, lower, upper
