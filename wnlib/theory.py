@@ -21,7 +21,7 @@ def contraction(sigma, eta):
     Valid for 0 < η < 2/σ_1²; 1 − η/κ² for σ_1 = 1 and η ≤ 2/(1 + κ⁻²). It does not depend on r.
     """
     eta = validate.positive("eta", eta)
-    return np.max(np.abs(1 - eta * np.asarray(sigma) ** 2), axis=-1)
+    return np.max(np.abs(1 - eta * to_numpy(sigma) ** 2), axis=-1)
 
 
 def alignment(U, X):
@@ -31,17 +31,16 @@ def alignment(U, X):
 
 
 def escape_times(P_0, sigma, eta):
-    """Return the step t_ℓ (..., r_A) at which each level ℓ is learned: [(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ / (2ησ_ℓ²).
+    """Return the step t_ℓ (..., r_A) at which each level ℓ is learned, a NumPy array: [(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ / (2ησ_ℓ²).
 
     Near the saddle A_{ℓ−1} the leading ℓ−1 directions are aligned, and the Schur complement p of the ℓ-th obeys
     dp/dt = 2ησ_ℓ² p²(1 − p): for small p it takes 1/(2ησ_ℓ² p_0) to leave, and [(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ is 1/p_0. To
     leading order in p_0, for well-separated levels and ησ² small.
     """
     eta = validate.positive("eta", eta)
-    xp = array_namespace(P_0)
     # The Schur complements are the squared diagonal of the Cholesky factor.
-    root = xp.linalg.diagonal(xp.linalg.cholesky(P_0))
-    return 1 / (2 * eta * (root * sigma) ** 2)
+    root = np.linalg.diagonal(np.linalg.cholesky(to_numpy(P_0)))
+    return 1 / (2 * eta * (root * to_numpy(sigma)) ** 2)
 
 
 def gd_tail(t, m, r, r_A, eta):
@@ -51,17 +50,21 @@ def gd_tail(t, m, r, r_A, eta):
     so y² → 1/(2ηt). Population; the rank-r_A part has converged linearly by then.
     """
     eta = validate.positive("eta", eta)
+    validate.integer("m", m, validate.integer("r_A", r_A, 1))
     validate.integer("r", r, r_A + 1, why="r > r_A: there is no such tail at r = r_A")
+    if np.any(np.asarray(t) <= 0):
+        raise ValueError(f"t = {validate.shown(t)}: must be > 0, the law holds for t large")
     return math.sqrt(min(r, m) - r_A) / (2 * eta * np.asarray(t, dtype=float))
 
 
 def degrees_of_freedom(m, r):
     """Return r(2m − r + 1)/2, the dimension of the symmetric m×m matrices of rank r."""
+    validate.integer("r", r, 0, validate.integer("m", m, 1), f"at most m = {m}")
     return r * (2 * m - r + 1) // 2
 
 
 def gd_small_start(t, U, Y_0, eta):
-    """Return gradient descent's ‖YYᵀ − A‖_F (T, ...) at steps t (T,) from a small start Y_0 (..., m, r), A's part found.
+    """Return gradient descent's ‖YYᵀ − A‖_F (T, ...) at steps t (T,) from a small start Y_0 (..., m, r), A found.
 
     Small Y keeps the row space of UᵀY_0: its rows become A, and U_⊥ᵀY loses what lies in them. The rest, singular
     values s_i of U_⊥ᵀY_0 (I − projection on that row space), follows s₊ = s − ηs³, so s² → 1/(1/s_0² + 2ηt). A floor
@@ -89,4 +92,5 @@ def noise_floor(m, r, r_A, n, noise_std):
     """
     spare = r - r_A
     D = degrees_of_freedom(m, r_A) + spare * (spare + 1) // 2
+    validate.integer("n", n, D + 2, why=f"least squares on D = {D} dimensions")
     return np.asarray(noise_std, dtype=float) ** 2 * D * n / (n - D - 1)
