@@ -235,6 +235,28 @@ def test_up_to_date_goes_by_content(published):
     assert stale() == []
 
 
+def test_an_edit_during_the_run_counts(tmp_path, monkeypatch):
+    root = make_project(tmp_path)
+    profiles = {"paper": (root / "figures", None)}
+    for name, value in [("ROOT", root), ("NOTEBOOKS", root / "notebooks"), ("BUILD", root / "build")]:
+        monkeypatch.setattr(run, name, value)
+    monkeypatch.setattr(run, "PROFILES", profiles)
+    edits = [False, True]
+
+    def supervise(job, lock, staging, *limits):
+        for name in run.OUTPUTS[:4]:
+            (staging / name.format(STEM)).write_text('{"claims": []}')
+        (staging / "executed.ipynb").touch()
+        if edits.pop(0):
+            (root / "wnlib" / "late.py").touch()
+        return {"seconds": 1.0, "peak_gib": 1.0}
+
+    monkeypatch.setattr(run, "_supervise", supervise)
+    for stale in (False, True):
+        run.run(run.request(STEM))
+        assert run.is_stale(STEM) == stale
+
+
 def test_cost_stays_while_it_is_true(tmp_path):
     job = run.Job(STEM, "paper", None, {}, {}, tmp_path, None)
     old = {"claims": [], "n": 1, "cost": {"seconds": 10.0, "peak_gib": 0.5}}
@@ -471,7 +493,7 @@ def test_publishing_is_all_or_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run.shutil, "copyfile", full)
     with pytest.raises(run.Problem, match="No space left"):
-        run._publish(run.Job(STEM, "paper", None, {}, {}, output, None), staging)
+        run._publish(run.Job(STEM, "paper", None, {}, {}, output, None), staging, {})
     assert contents(output) == {name.format(STEM): b"old" for name in run.OUTPUTS}
 
 

@@ -42,8 +42,8 @@ KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a
 KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What a user sets for their own sessions and would change a result, a figure or a kernel.
-FOREIGN = ("JUPYTER_", "IPYTHON", "IPYKERNEL_", "MPLBACKEND", "PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
-FOREIGN += ("WNLIB_",)
+FOREIGN = ("JUPYTER_", "IPYTHON", "IPYKERNEL_", "MPLBACKEND", "WNLIB_")
+FOREIGN += ("PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
 
 
 class Problem(Exception):
@@ -177,31 +177,34 @@ def _stamp(stem, profile):
     return BUILD / "stamps" / profile / f"{stem}.json"
 
 
-def _digest(path):
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+def _digests(paths):
+    """``{path from the root: digest, or None for a file that is not there}``."""
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        for path in paths
+    }
 
 
-def _state(stem, profile, backend):
-    """Digests of all that a run reads and of all that it published, as the stamp records them."""
-    output, overrides = PROFILES[profile]
-    inputs = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock", *sorted((ROOT / "wnlib").glob("*.py"))]
-    if overrides:
-        inputs.append(overrides / f"{stem}.yaml")
-    outputs = [output / name.format(stem) for name in OUTPUTS]
-    files = {path.relative_to(ROOT).as_posix(): _digest(path) for path in inputs + outputs}
-    return {"profile": profile, "backend": backend, "files": files}
+def _inputs(stem, profile, backend):
+    """All that a run depends on: its request, and the files it reads."""
+    paths = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock", *sorted((ROOT / "wnlib").glob("*.py"))]
+    if PROFILES[profile][1]:
+        paths.append(PROFILES[profile][1] / f"{stem}.yaml")
+    return {"profile": profile, "backend": backend, "inputs": _digests(paths)}
+
+
+def _outputs(stem, profile):
+    return {"outputs": _digests(PROFILES[profile][0] / name.format(stem) for name in OUTPUTS)}
 
 
 def is_stale(stem, profile="paper", backend=None):
     """Whether an input changed since the last published run, or an output is gone or was edited."""
-    state = _state(stem, profile, backend)
     try:
-        return None in state["files"].values() or json.loads(_stamp(stem, profile).read_text()) != state
+        stamp = json.loads(_stamp(stem, profile).read_text())
     except (OSError, ValueError):
         return True
+    outputs = _outputs(stem, profile)
+    return None in outputs["outputs"].values() or stamp != _inputs(stem, profile, backend) | outputs
 
 
 # --- one run ----------------------------------------------------------------------------------------------
@@ -218,10 +221,11 @@ def run(job, cell_timeout=1800, timeout=3600):
     # Socket addresses hold about 100 characters; a long temporary folder would not leave room.
     short = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
     with _exclusive(job) as (lock, staging), tempfile.TemporaryDirectory(prefix="wnlib-", dir=short) as scratch:
+        inputs = _inputs(job.stem, job.profile, job.backend)  # now: they may be edited during the run
         try:
             cost = _supervise(job, lock, staging, scratch, cell_timeout, timeout)
             record = _complete(job, staging, cost)
-            _publish(job, staging)
+            _publish(job, staging, inputs)
         except Problem as problem:
             line = f"{job.stem}: {problem}"
             if (staging / "partial.ipynb").exists():
@@ -377,7 +381,7 @@ def _settled(job, record, cost):
         return cost
 
 
-def _publish(job, staging):
+def _publish(job, staging, inputs):
     """Replace the five outputs, each in one step, then stamp them. No signal comes in between."""
     (staging / "executed").mkdir()
     (staging / "executed.ipynb").rename(staging / OUTPUTS[4].format(job.stem))
@@ -394,7 +398,7 @@ def _publish(job, staging):
             os.replace(part, job.output / name)
         if job.stamp:
             part = job.stamp.with_suffix(".part")
-            part.write_text(json.dumps(_state(job.stem, job.profile, job.backend), indent=1))
+            part.write_text(json.dumps(inputs | _outputs(job.stem, job.profile), indent=1))
             os.replace(part, job.stamp)
     except OSError as error:
         raise Problem(1, f"cannot publish in {_short(job.output)}: {error}") from None
