@@ -8,7 +8,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from wnlib.run import ROOT
+from wnlib.jobs import ROOT
 
 LOCKED_EXTRAS = ("dev", "peers", "cluster")  # the CUDA wheels depend on the machine's driver
 

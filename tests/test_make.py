@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wnlib import run
+from wnlib import jobs, kernel, run
 
 SAVE = """\
 import json, os, pathlib, time
@@ -47,9 +47,10 @@ def project(tmp_path):
     (root / "notebooks" / "quick").mkdir(parents=True)
     (root / "wnlib").mkdir()
     (root / "wnlib" / "__init__.py").touch()
-    shutil.copy(run.__file__, root / "wnlib")
+    for module in (jobs, kernel, run):
+        shutil.copy(module.__file__, root / "wnlib")
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy(run.ROOT / name, root)
+        shutil.copy(jobs.ROOT / name, root)
     return root
 
 
@@ -77,7 +78,7 @@ def test_figures(project):
         write_notebook(project, stem)
     status, out, err, _ = make(project, "figures", "-j2", PYTHON)
     assert (status, err) == (0, ""), out  # each notebook waits for the other
-    wanted = {name.format(stem) for name in run.OUTPUTS for stem in ("01_one", "02_two")}
+    wanted = {name.format(stem) for name in jobs.OUTPUTS for stem in ("01_one", "02_two")}
     figures = project / "figures"
     assert {str(path.relative_to(figures)) for path in figures.rglob("*") if path.is_file()} == wanted
 
@@ -106,7 +107,7 @@ def test_figures(project):
 def test_published_figures_survive_a_failure_and_an_interrupt(project):
     """Left to itself, make deletes the targets of a recipe that is interrupted."""
     write_notebook(project, "01_one")
-    for name in run.OUTPUTS:
+    for name in jobs.OUTPUTS:
         path = project / "figures" / name.format("01_one")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("published")
@@ -120,7 +121,7 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
     assert "01_one: cell 2: stopped by SIGINT" in process.communicate(timeout=30)[1] and process.returncode != 0
-    for name in run.OUTPUTS:
+    for name in jobs.OUTPUTS:
         assert (project / "figures" / name.format("01_one")).read_text() == "published"
 
 
@@ -243,7 +244,7 @@ def test_an_old_python_is_not_taken(project, tools):
 
 
 def test_ci_runs_the_documented_command():
-    text = (run.ROOT / ".ci" / "run").read_text()
+    text = (jobs.ROOT / ".ci" / "run").read_text()
     assert text.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in text
-    assert text.rstrip().endswith("make test") and os.access(run.ROOT / ".ci" / "run", os.X_OK)
-    assert Path(run.ROOT / "Makefile").read_text().count("-m pytest") == 1
+    assert text.rstrip().endswith("make test") and os.access(jobs.ROOT / ".ci" / "run", os.X_OK)
+    assert Path(jobs.ROOT / "Makefile").read_text().count("-m pytest") == 1

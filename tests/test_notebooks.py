@@ -11,9 +11,9 @@ import tokenize
 import pytest
 import yaml
 
-from wnlib import run
+from wnlib import jobs
 
-NOTEBOOKS = sorted(run.NOTEBOOKS.glob("*.ipynb"))
+NOTEBOOKS = sorted(jobs.NOTEBOOKS.glob("*.ipynb"))
 VERDICTS = {"confirmed", "refined", "not observed"}
 CLAIM = {"id", "statement", "source", "measured", "expected", "tolerance", "verdict"}
 ABSOLUTE = re.compile(r"""["'(= ](/(home|root|Users|tmp|work|mnt|opt|usr|var)/|[A-Z]:\\|~/)""")
@@ -64,13 +64,13 @@ def form_problems(name, notebook):
 def test_form(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert form_problems(path.name, notebook) == []
-    assert path.stem in run.stems()
-    assert {"backend", "seed"} <= set(run.parameters_of(path.stem))
-    run.request(path.stem, "quick")  # the quick file is there, its keys are known, its types right
+    assert path.stem in jobs.stems()
+    assert {"backend", "seed"} <= set(jobs.parameters_of(path.stem))
+    jobs.request(path.stem, "quick")  # the quick file is there, its keys are known, its types right
 
 
 def test_no_stray_quick_file():
-    assert {path.stem for path in run.NOTEBOOKS.glob("quick/*")} <= set(run.stems())
+    assert {path.stem for path in jobs.NOTEBOOKS.glob("quick/*")} <= set(jobs.stems())
 
 
 def good():
@@ -116,15 +116,15 @@ def test_bad_form_is_found(problem):
 def test_quick_run(path, tmp_path):
     stem = path.stem
     command = [sys.executable, "-m", "wnlib.run", stem, "--profile", "quick", "--output", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=jobs.ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    outputs = [tmp_path / "out" / name.format(stem) for name in run.OUTPUTS]
+    outputs = [tmp_path / "out" / name.format(stem) for name in jobs.OUTPUTS]
     assert sorted(outputs) == sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert [path.name for path in outputs if path.stat().st_size < 100] == []
     assert outputs[0].read_bytes().startswith(b"%PDF") and outputs[1].read_bytes().startswith(b"\x89PNG")
 
     record = json.loads(outputs[2].read_text(encoding="utf-8"))
-    quick = yaml.safe_load((run.NOTEBOOKS / "quick" / f"{stem}.yaml").read_text(encoding="utf-8")) or {}
+    quick = yaml.safe_load((jobs.NOTEBOOKS / "quick" / f"{stem}.yaml").read_text(encoding="utf-8")) or {}
     assert {name: record["parameters"][name] for name in quick} == quick
     assert record["claims"]
     for claim in record["claims"]:
@@ -133,7 +133,7 @@ def test_quick_run(path, tmp_path):
 
     text = outputs[4].read_text(encoding="utf-8")
     assert len(text) < 1_000_000
-    assert str(run.ROOT) not in text and str(tmp_path) not in text
+    assert str(jobs.ROOT) not in text and str(tmp_path) not in text
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     streams = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "stream"]

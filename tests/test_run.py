@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wnlib import run
+from wnlib import jobs, kernel, run
 
 STEM = "01_demo"
 # Saves the four files without wnlib.figures; `fault` then does what the test is about.
@@ -67,7 +67,8 @@ def make_project(root):
     (root / "notebooks" / "quick").mkdir(parents=True)
     (root / "wnlib").mkdir()
     (root / "wnlib" / "__init__.py").touch()
-    (root / "wnlib" / "run.py").write_text(Path(run.__file__).read_text())
+    for module in (jobs, kernel, run):
+        shutil.copy(module.__file__, root / "wnlib")
     (root / "requirements.lock").write_text("numpy==2\n")
     faults = "".join(f"if fault == {name!r}:\n    {code}\n" for name, code in FAULTS.items())
     write_notebook(root / "notebooks" / f"{STEM}.ipynb", PARAMETERS, BODY, faults or "pass", "print('end')")
@@ -159,7 +160,7 @@ def one_line(err):
 
 
 def test_record_and_executed_notebook(published):
-    assert set(contents(published / "figures")) == {name.format(STEM) for name in run.OUTPUTS}
+    assert set(contents(published / "figures")) == {name.format(STEM) for name in jobs.OUTPUTS}
     record = json.loads((published / "figures" / f"{STEM}.json").read_text())
     assert record["n"] == 3 and len(record["claims"]) == 2
     assert (record["notebook"], record["profile"]) == (STEM, "paper")
@@ -188,9 +189,9 @@ def test_streams_are_joined_as_a_reader_saw_them(tmp_path, monkeypatch):
     figure = nbformat.v4.new_output("display_data", {"image/png": "iVBOR", "text/plain": "<Figure>"})
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "f00"}, "text/plain": "bar"}
     cell = nbformat.v4.new_code_cell("pass", id="one", metadata={"tags": [], "papermill": {"duration": 1}})
-    cell.outputs = [stream("stdout", "a"), stream("stdout", f"b {run.ROOT}"), figure, stream("stdout", "c")]
+    cell.outputs = [stream("stdout", "a"), stream("stdout", f"b {jobs.ROOT}"), figure, stream("stdout", "c")]
     cell.outputs.append(nbformat.v4.new_output("display_data", view))
-    run._write_executed(nbformat.v4.new_notebook(cells=[cell]), tmp_path)
+    kernel._write_executed(nbformat.v4.new_notebook(cells=[cell]), tmp_path)
     [cell] = json.loads((tmp_path / "executed.ipynb").read_text())["cells"]
     assert cell["metadata"] == {}
     assert [output.get("text") for output in cell["outputs"]] == [["ab ."], None, ["c"], None]
@@ -212,7 +213,7 @@ def test_up_to_date_goes_by_content(published):
         os.utime(path)
     assert stale() == []
     inputs = [f"notebooks/{STEM}.ipynb", "wnlib/__init__.py", "requirements.lock"]
-    for name in inputs + [f"figures/{name.format(STEM)}" for name in run.OUTPUTS]:
+    for name in inputs + [f"figures/{name.format(STEM)}" for name in jobs.OUTPUTS]:
         path = published / name
         kept = path.read_bytes()
         path.write_bytes(kept + b" ")
@@ -239,12 +240,12 @@ def test_an_edit_during_the_run_counts(tmp_path, monkeypatch):
     root = make_project(tmp_path)
     profiles = {"paper": (root / "figures", None)}
     for name, value in [("ROOT", root), ("NOTEBOOKS", root / "notebooks"), ("BUILD", root / "build")]:
-        monkeypatch.setattr(run, name, value)
-    monkeypatch.setattr(run, "PROFILES", profiles)
+        monkeypatch.setattr(jobs, name, value)
+    monkeypatch.setattr(jobs, "PROFILES", profiles)
     edits = [False, True]
 
     def supervise(job, lock, staging, *limits):
-        for name in run.OUTPUTS[:4]:
+        for name in jobs.OUTPUTS[:4]:
             (staging / name.format(STEM)).write_text('{"claims": []}')
         (staging / "executed.ipynb").touch()
         if edits.pop(0):
@@ -253,12 +254,12 @@ def test_an_edit_during_the_run_counts(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "_supervise", supervise)
     for stale in (False, True):
-        run.run(run.request(STEM))
-        assert run.is_stale(STEM) == stale
+        run.run(jobs.request(STEM))
+        assert jobs.is_stale(STEM) == stale
 
 
 def test_cost_stays_while_it_is_true(tmp_path):
-    job = run.Job(STEM, "paper", None, {}, {}, tmp_path, None)
+    job = jobs.Job(STEM, "paper", None, {}, {}, tmp_path, None)
     old = {"claims": [], "n": 1, "cost": {"seconds": 10.0, "peak_gib": 0.5}}
     (tmp_path / f"{STEM}.json").write_text(json.dumps(old))
     near, far = {"seconds": 14.0, "peak_gib": 0.4}, {"seconds": 16.0, "peak_gib": 0.5}
@@ -303,10 +304,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("setting", REFUSED)
 def test_wrong_settings_are_refused(published, monkeypatch, setting):
-    monkeypatch.setattr(run, "ROOT", published)
-    monkeypatch.setattr(run, "NOTEBOOKS", published / "notebooks")
-    with pytest.raises(run.Problem) as caught:
-        run.request(STEM, settings=[setting])
+    monkeypatch.setattr(jobs, "ROOT", published)
+    monkeypatch.setattr(jobs, "NOTEBOOKS", published / "notebooks")
+    with pytest.raises(jobs.Problem) as caught:
+        jobs.request(STEM, settings=[setting])
     assert caught.value.status == 2
     assert REFUSED[setting] in str(caught.value)
 
@@ -322,10 +323,10 @@ def test_wrong_settings_are_refused(published, monkeypatch, setting):
     ],
 )
 def test_wrong_parameter_cells_are_refused(tmp_path, monkeypatch, cell, message):
-    monkeypatch.setattr(run, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(jobs, "NOTEBOOKS", tmp_path)
     write_notebook(tmp_path / "01_x.ipynb", cell)
-    with pytest.raises(run.Problem, match="01_x") as caught:
-        run.parameters_of("01_x")
+    with pytest.raises(jobs.Problem, match="01_x") as caught:
+        jobs.parameters_of("01_x")
     assert message in str(caught.value)
 
 
@@ -406,7 +407,7 @@ def test_two_runs_at_once_then_a_killed_runner(unharmed):
     assert status == 2
     assert one_line(err) == f"{STEM}: process {process.pid} is already running it into out; wait for it\n"
     # Its child still holds the lock while it lives, so that no new run can meet the end of the old one.
-    [child] = [process for process in survivors(root) if "wnlib.run.execute" in " ".join(process.cmdline())]
+    [child] = [process for process in survivors(root) if "wnlib.kernel.execute" in " ".join(process.cmdline())]
     child.suspend()
     process.kill()
     assert finish(process)[0] == -signal.SIGKILL
@@ -421,10 +422,10 @@ def test_two_runs_at_once_then_a_killed_runner(unharmed):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"claims": 1}', '{"claims": [], "n": NaN}'])
 def test_a_bad_record_is_refused(tmp_path, text):
-    for name in run.OUTPUTS[:4]:
+    for name in jobs.OUTPUTS[:4]:
         (tmp_path / name.format(STEM)).write_text(text)
-    job = run.Job(STEM, "paper", None, {}, {}, tmp_path / "out", None)
-    with pytest.raises(run.Problem, match="is not a record with claims and finite numbers") as caught:
+    job = jobs.Job(STEM, "paper", None, {}, {}, tmp_path / "out", None)
+    with pytest.raises(jobs.Problem, match="is not a record with claims and finite numbers") as caught:
         run._complete(job, tmp_path, {"seconds": 1.0, "peak_gib": 1.0})
     assert caught.value.status == 1
 
@@ -448,10 +449,10 @@ def test_only_the_start_is_retried(tmp_path, monkeypatch, failures, starts_at, c
     monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
     task = {"stem": STEM, "scratch": str(tmp_path), "staging": str(tmp_path), "overrides": {}, "limit": 1}
     if failures == 2:
-        assert run._papermill(task, [], None) == "executed"
+        assert kernel._papermill(task, [], None) == "executed"
     else:
         with pytest.raises(RuntimeError, match="no answer"):
-            run._papermill(task, [], None)
+            kernel._papermill(task, [], None)
     assert len(seen) == len(set(seen)) == calls
 
 
@@ -479,9 +480,9 @@ def test_publishing_is_all_or_nothing(tmp_path, monkeypatch):
     staging, output = tmp_path / "staging", tmp_path / "out"
     (output / "executed").mkdir(parents=True)
     staging.mkdir()
-    for name in run.OUTPUTS:
+    for name in jobs.OUTPUTS:
         (output / name.format(STEM)).write_text("old")
-    for name in run.OUTPUTS[:4]:
+    for name in jobs.OUTPUTS[:4]:
         (staging / name.format(STEM)).write_text("new")
     (staging / "executed.ipynb").write_text("new")
     copy = run.shutil.copyfile
@@ -492,9 +493,9 @@ def test_publishing_is_all_or_nothing(tmp_path, monkeypatch):
         return copy(source, target)
 
     monkeypatch.setattr(run.shutil, "copyfile", full)
-    with pytest.raises(run.Problem, match="No space left"):
-        run._publish(run.Job(STEM, "paper", None, {}, {}, output, None), staging, {})
-    assert contents(output) == {name.format(STEM): b"old" for name in run.OUTPUTS}
+    with pytest.raises(jobs.Problem, match="No space left"):
+        run._publish(jobs.Job(STEM, "paper", None, {}, {}, output, None), staging, {})
+    assert contents(output) == {name.format(STEM): b"old" for name in jobs.OUTPUTS}
 
 
 def test_users_settings_stay_out(tmp_path, monkeypatch):
@@ -526,5 +527,5 @@ if found != {(str(root / "wnlib"), sys.executable, True, False, True, "0")!r}:
 
 def test_staleness_takes_no_heavy_import():
     code = "import sys, wnlib.run; print(*{'numpy', 'papermill', 'yaml', 'psutil', 'nbformat'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=run.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=jobs.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

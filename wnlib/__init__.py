@@ -12,7 +12,7 @@ theory     the laws drawn over the curves
 fits       rates, power laws and plateaus of recorded traces
 claims     checks a claim in code; collects the verdicts
 figures    style, saving, provenance
-run        the strict notebook runner behind `make figures`
+run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
 
 linalg and validate hold the small shared tools.
 """

@@ -1,0 +1,181 @@
+"""What can be asked of the runner: notebooks, profiles, parameters; and which results are up to date.
+
+A request is checked completely before anything starts. Only the standard library here, and little of it: listing
+what is stale must take no longer than a blink.
+"""
+
+import ast
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+BUILD = ROOT / "build"
+# profile: where it publishes, and the folder of its parameter files (None: the notebook's own values)
+PROFILES = {"paper": (ROOT / "figures", None), "quick": (BUILD / "quick", NOTEBOOKS / "quick")}
+OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
+KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
+KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
+
+
+class Problem(Exception):
+    """A run without outputs: the exit status, and one line that says why."""
+
+    def __init__(self, status, line):
+        super().__init__(" ".join(str(line).split()))
+        self.status = status
+
+
+class Job(NamedTuple):
+    """One checked request. ``stamp`` is None for a run that leaves no trace of being up to date."""
+
+    stem: str
+    profile: str
+    backend: str | None
+    parameters: dict  # final value of every parameter
+    overrides: dict  # those that differ from the notebook's parameters cell by request
+    output: Path
+    stamp: Path | None
+
+
+def short(path):
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def stems():
+    """The names of all notebooks, in order."""
+    return sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def parameters_of(stem):
+    """Read the cell tagged ``parameters``: ``{name: (type name, value)}``.
+
+    Problem (2) unless there is one such cell, made only of annotated literals of the types in KINDS.
+    """
+    path = NOTEBOOKS / f"{stem}.ipynb"
+    if stem not in stems():
+        raise Problem(2, f"no notebook {stem!r} in {short(NOTEBOOKS)}; there are: {', '.join(stems()) or 'none'}")
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        body = ast.parse("".join(cell["source"])).body
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise Problem(2, f"{short(path)}: must have one cell of Python tagged 'parameters' ({error})") from None
+    parameters = {}
+    for node in body:
+        where = f"{short(path)}, parameters, line {node.lineno}"
+        try:
+            kind, value = ast.unparse(node.annotation), ast.literal_eval(node.value)
+        except (AttributeError, ValueError):
+            raise Problem(2, f"{where}: {ast.unparse(node)!r} must be 'name: type = literal'") from None
+        parameters[node.target.id] = (kind, _typed(value, kind, where))
+    return parameters
+
+
+def _typed(value, kind, where):
+    """``value`` as the parameter type ``kind``; Problem (2) when it is something else."""
+    inner = kind.removeprefix("list[").removesuffix("]")
+    if kind not in KINDS:
+        raise Problem(2, f"{where}: unknown type {kind}; use one of {', '.join(KINDS)}")
+    if kind != inner and isinstance(value, list):
+        return [_typed(item, inner, where) for item in value]
+    if kind == "float" and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if type(value).__name__ == kind != "float":  # exactly: a bool is no int
+        return value
+    hint = " (quote it)" if kind == "str" else ""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
+        hint = " (YAML reads it as text: write 1.0e-3, with a point, for 1e-3)"
+    raise Problem(2, f"{where}: must be {KINDS[kind]}, not {value!r}{hint}")
+
+
+def _yaml(text, where):
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Problem(2, f"{where}: not YAML: {error}") from None
+
+
+def _asked(stem, profile, settings, backend):
+    """The values asked for, ``{name: (value, where)}``: the profile's file, then --set, then --backend."""
+    asked = {}
+    if folder := PROFILES[profile][1]:
+        path = folder / f"{stem}.yaml"
+        if not path.is_file():
+            raise Problem(2, f"{short(path)}: missing; profile {profile} needs it (it may be empty)")
+        values = _yaml(path.read_text(encoding="utf-8"), short(path)) or {}
+        if not isinstance(values, dict):
+            raise Problem(2, f"{short(path)}: must map parameters to values, not be {values!r}")
+        asked = {name: (value, short(path)) for name, value in values.items()}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise Problem(2, f"--set {setting}: must be NAME=VALUE, lists without spaces: kappas=[10,20]")
+        asked[name] = (_yaml(text, f"--set {setting}"), "--set")
+    return asked | ({"backend": (backend, "--backend")} if backend else {})
+
+
+def request(stem, profile="paper", backend=None, settings=(), output=None):
+    """Check one request completely and return its Job; Problem (2) for anything wrong in it.
+
+    A run with settings goes to ``build/custom`` unless ``output`` says otherwise; neither kind is stamped.
+    """
+    known = parameters_of(stem)
+    overrides = {}
+    for name, (value, where) in _asked(stem, profile, settings, backend).items():
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f" did you mean {near[0]!r}?" if near else ""
+            raise Problem(2, f"{where}: {stem} has no parameter {name!r};{hint} it has: {', '.join(known)}")
+        overrides[name] = _typed(value, known[name][0], f"{where}: {name} of {stem}")
+    return Job(
+        stem,
+        profile,
+        backend,
+        {name: value for name, (_, value) in known.items()} | overrides,
+        overrides,
+        Path(output or (BUILD / "custom" if settings else PROFILES[profile][0])).resolve(),
+        None if output or settings else stamp_of(stem, profile),
+    )
+
+
+def stamp_of(stem, profile):
+    return BUILD / "stamps" / profile / f"{stem}.json"
+
+
+def _digests(paths):
+    """``{path from the root: digest, or None for a file that is not there}``."""
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        for path in paths
+    }
+
+
+def inputs_of(stem, profile, backend):
+    """All that a run depends on: its request, and the files it reads."""
+    paths = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock", *sorted((ROOT / "wnlib").glob("*.py"))]
+    if PROFILES[profile][1]:
+        paths.append(PROFILES[profile][1] / f"{stem}.yaml")
+    return {"profile": profile, "backend": backend, "inputs": _digests(paths)}
+
+
+def outputs_of(stem, profile):
+    return {"outputs": _digests(PROFILES[profile][0] / name.format(stem) for name in OUTPUTS)}
+
+
+def is_stale(stem, profile="paper", backend=None):
+    """Whether an input changed since the last published run, or an output is gone or was edited."""
+    try:
+        stamp = json.loads(stamp_of(stem, profile).read_text())
+    except (OSError, ValueError):
+        return True
+    outputs = outputs_of(stem, profile)
+    return None in outputs["outputs"].values() or stamp != inputs_of(stem, profile, backend) | outputs
