@@ -61,7 +61,7 @@ $(OUTPUTS): FORCE $(ENV)
 test: $(ENV)  ## lint, format check and all tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -n 2
+	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 claims: $(ENV)  ## rewrite the README's table from the records in figures/
 	@$(PY) -m wnlib.claims
