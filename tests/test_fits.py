@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wnlib import fits
+
+
+@settings(deadline=None)
+@given(slope=st.floats(-5, 5), intercept=st.floats(-5, 5), T=st.integers(3, 40))
+def test_a_line_without_noise_is_recovered(slope, intercept, T):
+    x = np.linspace(-1, 2, T)
+    line = fits.line(x, slope * x + intercept)
+    np.testing.assert_allclose([line.slope, line.intercept], [slope, intercept], atol=1e-10)
+    assert line.span == (-1, 2)
+    assert abs(slope) < 1e-6 or line.r_squared > 1 - 1e-10
+
+
+def test_the_interval_holds_the_true_slope_in_95_percent_of_noisy_lines():
+    rng, x = np.random.default_rng(0), np.arange(6.0)
+    held = 0
+    for noise in rng.standard_normal((1000, 6)):
+        low, high = fits.line(x, 2 * x + noise).interval
+        held += low <= 2 <= high
+    assert 925 <= held <= 975  # 950 ± 3.6 standard deviations; normal quantiles for Student's would give about 880
+
+
+def test_r_squared_is_the_share_of_variance_explained():
+    rng, x = np.random.default_rng(1), np.arange(50.0)
+    y = 0.1 * x + rng.standard_normal(50)
+    line = fits.line(x, y)
+    left = np.sum((y - line.slope * x - line.intercept) ** 2) / np.sum((y - y.mean()) ** 2)
+    np.testing.assert_allclose(line.r_squared, 1 - left)
+
+
+def test_a_line_needs_three_points_and_as_many_x_as_y():
+    with pytest.raises(ValueError, match=r"^2 points to fit a line to: must be at least 3; record more often"):
+        fits.line([1, 2], [3, 4])
+    with pytest.raises(ValueError, match=r"^x has shape \(3,\) and y \(2,\): must be \(T,\) both$"):
+        fits.line([1, 2, 3], [3, 4])
+
+
+def test_what_is_fitted_to_a_diverged_trajectory_is_nan():
+    error = np.array([1, 0.5, 0.25, np.nan, np.nan])
+    assert np.isnan(fits.exponential(np.arange(5), error).slope)
+
+
+def test_exponential_fits_between_its_levels_only():
+    steps = np.arange(200)
+    error = np.where(steps < 50, 1.0, np.maximum(np.exp(-0.3 * (steps - 50)), 1e-12))  # plateau, line, floor
+    line = fits.exponential(steps, error, 0.5, 1e-10)
+    np.testing.assert_allclose(line.slope, -0.3)
+    assert line.r_squared > 1 - 1e-12
+    assert line.span == (53, 126)
+
+
+def test_power_law_fits_from_its_start_on():
+    steps = np.arange(1001)
+    error = np.where(steps < 10, 1.0, 5 / np.maximum(steps, 1.0))
+    line = fits.power_law(steps, error, start=10)
+    np.testing.assert_allclose([line.slope, np.exp(line.intercept)], [-1, 5])
+    assert fits.power_law(steps, error).slope > -0.999  # from step 1 on, never from step 0
+
+
+def test_zeros_where_a_logarithm_is_fitted_are_named():
+    steps, error = np.arange(6), np.array([1, 1e-1, 1e-2, 1e-3, 0, 0])
+    with pytest.raises(ValueError, match=r"^error reaches 0 where it is fitted: must be positive; raise `low`$"):
+        fits.exponential(steps, error)
+    np.testing.assert_allclose(fits.exponential(steps, error, low=1e-5).slope, -np.log(10))
+    with pytest.raises(ValueError, match=r"^error reaches 0 where it is fitted"):
+        fits.power_law(steps, error)
+
+
+def test_between_starts_after_the_last_time_above_and_ends_before_the_first_below():
+    error = np.array([9, 3, 9, 3, 2, 0.5, 2, 0.5])
+    assert error[fits.between(error, 5, 1)].tolist() == [3, 2]
+    assert error[fits.between(error, 99, 0)].tolist() == error.tolist()
+    assert error[fits.between(error, 0.1, 0)].tolist() == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.floats(0, 10), st.floats(0, 10))
+def test_what_lies_between_is_within_the_levels_and_never_above_again(error, high, low):
+    error = np.array(error)
+    window = fits.between(error, high, low)
+    assert np.all(error[window.start :] <= high)
+    assert np.all(error[window] >= low)
+
+
+def test_first_below_answers_for_every_member():
+    error = np.array([[3.0, 3.0, 0.0, np.nan], [2.0, 3.0, 9.0, np.nan], [1.0, 3.0, 9.0, np.nan]])
+    np.testing.assert_array_equal(fits.first_below([0, 10, 20], error, 2), [10, np.nan, 0, np.nan])
+    assert fits.first_below([0, 10, 20], error[:, 0], 1) == 20
+
+
+def plateaus(depths, width=40, peak=1.0):
+    """A curve that falls from `peak` into each depth and rises to `peak` again, geometrically."""
+    pieces = [np.geomspace(peak, depth, width, endpoint=False) for depth in depths]
+    return np.concatenate([np.concatenate([p, [d], p[::-1]]) for p, d in zip(pieces, depths, strict=True)])
+
+
+def test_dips_are_the_plateaus_that_fall_far_enough():
+    assert fits.dips(plateaus([1e-2, 0.3, 1e-4])).tolist() == [40, 2 * 81 + 40]
+    assert fits.dips(plateaus([1e-2, 0.3, 1e-4]), fall=2).tolist() == [40, 81 + 40, 2 * 81 + 40]
+    assert fits.dips(plateaus([1e-2, 0.3, 1e-4]), fall=1e3).tolist() == [2 * 81 + 40]
+
+
+def test_a_fall_is_measured_from_the_peak_before_it():
+    # The second dip is as deep as the first, but the peak just before it is low.
+    values = np.concatenate([np.geomspace(1, 1e-3, 40), np.geomspace(1e-3, 5e-3, 40), np.geomspace(5e-3, 1e-3, 40)])
+    values = np.concatenate([values, np.geomspace(1e-3, 1, 40)])
+    assert fits.dips(values).size == 1
+
+
+@pytest.mark.parametrize("values", [np.geomspace(1, 1e-9, 50), np.geomspace(1e-9, 1, 50), np.ones(50), [1.0], []])
+def test_what_never_falls_and_rises_again_has_no_dips(values):
+    assert fits.dips(values).size == 0
+
+
+def test_dips_take_zeros_and_stop_at_divergence():
+    assert fits.dips([1, 0.1, 0, 0.1, 1]).tolist() == [2]
+    assert fits.dips([1, 0.1, 0.01, 0.1, 1, np.nan, np.nan]).tolist() == [2]
+    assert fits.dips([1, 0.1, np.nan, 0.1, 1]).size == 0
+    assert fits.dips([np.nan, np.nan]).size == 0
+
+
+def test_band_is_the_quartiles_of_the_members_that_are_left():
+    values = np.array([[0.0, 1, 2, 3, 4], [0, 2, 4, np.nan, np.nan], [np.nan] * 5])
+    median, low, high = fits.band(values, axis=-1)
+    np.testing.assert_array_equal([low, median, high], [[1, 1, np.nan], [2, 2, np.nan], [3, 3, np.nan]])
