@@ -68,8 +68,9 @@ def save(stem, figure, data, claims, xp):
     record = {"claims": claims, "environment": environment(xp)}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     pdf, png, npz = (io.BytesIO() for _ in range(3))
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-    figure.savefig(png, format="png", metadata={"Software": None})
+    with matplotlib.rc_context(style()):  # resolution and fonts are settings of saving, not of drawing
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(png, format="png", metadata={"Software": None})
     np.savez_compressed(npz, **arrays)
     root = pathlib.Path(__file__).resolve().parent.parent
     folder = pathlib.Path(os.environ.get("WNLIB_FIGURES") or root / "build" / "interactive")
