@@ -1,0 +1,70 @@
+"""Every notebook's code, run in this process on array-api-strict: what it calls stays inside the array API standard."""
+
+import json
+import pathlib
+import re
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from wnlib import backend
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+# array-api-strict is slow: fewer steps and seeds, and easier truths so that the phases which are read off are reached.
+CAPS = {"steps": 300, "floor_at": 200, "seeds": 2, "seeds_population": 2, "kappa": 3.0, "kappas": 3.0}
+
+
+def code_cells(path):
+    """The notebook's code, the parameters' cell first."""
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    parameters = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+    assert len(parameters) == 1 and parameters[0] is cells[0]
+    return ["".join(cell["source"]) for cell in cells]
+
+
+def capped(value, cap):
+    return [min(member, cap) for member in value] if isinstance(value, list) else min(value, cap)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
+def test_a_notebook_runs_on_every_backend(path, xp, tmp_path, monkeypatch):
+    if backend.name(xp) == "numpy":
+        pytest.skip("test_notebooks runs it on NumPy, through the real runner")
+    asked = []
+    monkeypatch.setattr(backend, "namespace", lambda name="auto": asked.append(name) or xp)
+    monkeypatch.setenv("WNLIB_FIGURES", str(tmp_path))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: None)  # test_notebooks draws it
+    parameters, *cells = code_cells(path)
+    scope = {"__name__": "__main__", "display": lambda *shown: None}
+    exec(compile(parameters, f"{path.name}: parameters", "exec"), scope)
+    quick = FOLDER / "quick" / path.with_suffix(".yaml").name
+    scope |= (yaml.safe_load(quick.read_text(encoding="utf-8")) or {}) if quick.exists() else {}
+    scope |= {name: capped(scope[name], cap) for name, cap in CAPS.items() if name in scope}
+    try:
+        for number, cell in enumerate(cells, start=2):
+            assert not re.match(r"\s*[%!]", cell), "a magic, which only IPython runs"
+            exec(compile(cell, f"{path.name}: code cell {number}", "exec"), scope)
+    finally:
+        plt.close("all")
+    assert asked
+    record = json.loads((tmp_path / f"{path.stem}.json").read_text(encoding="utf-8"))
+    assert record["environment"]["backend"] == backend.name(xp) and record["claims"]
+
+
+def test_a_notebook_that_leaves_the_standard_would_be_found(xp):
+    if backend.name(xp) != "array_api_strict":
+        pytest.skip("about array-api-strict")
+    with pytest.raises((TypeError, AttributeError)):
+        xp.ones(3) + np.ones(3)
+    with pytest.raises(AttributeError):
+        xp.einsum  # noqa: B018
