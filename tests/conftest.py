@@ -1,9 +1,14 @@
 """Fixtures: the array backends. Whatever a notebook calls is tested on each of them."""
 
 import array_api_compat
+import hypothesis
 import pytest
 
 from wnlib import backend
+
+# A busy machine must not fail a test for being slow, nor a lucky draw pass it.
+hypothesis.settings.register_profile("wnlib", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("wnlib")
 
 
 def _cupy():

@@ -1,5 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
-import pytest
 
 from wnlib import lockstep, methods, problems, sensing
 from wnlib.backend import to_numpy
@@ -88,3 +92,53 @@ def test_the_progress_bar_stays_silent_without_a_terminal(capsys):
     lockstep.run(*setting(), 5)
     out, err = capsys.readouterr()
     assert out == err == ""
+
+
+CHECKPOINTED = """
+import os, signal, sys
+import numpy as np
+from wnlib import lockstep, methods, problems, sensing
+
+lockstep.CHECKPOINT_SECONDS = 0
+seeds = problems.streams(0, 2)
+truth = problems.truth(6, problems.spectrum(2, 3), seeds.truth)
+operator = sensing.operator("triangular", 6, 400, seeds.operator)
+data = sensing.data(operator, truth.A)
+inner, count = methods.weight_normalization(0.5), 0
+
+def step(state):
+    global count
+    count += 1
+    if count == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (yield from inner(state))
+
+run = lockstep.Run(step, methods.start_directed(6, 3, seeds.start), data, truth.A)
+trace = lockstep.run(operator, {"wn": run}, 60, record=[0, 7, 30, 60], checkpoint="long")["wn"]
+print(count, trace.steps.tolist(), trace.squared_error.tolist(), trace.state.X.tolist())
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_curve(tmp_path):
+    def start(kill_at, folder):
+        environment = os.environ | {"WNLIB_CHECKPOINTS": str(tmp_path / folder)}
+        command = [sys.executable, "-c", CHECKPOINTED, str(kill_at)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    whole = start(-1, "whole")
+    killed = start(40, "killed")
+    assert killed.returncode == -signal.SIGKILL and killed.stdout == ""
+    resumed = start(-1, "killed")
+    count, result = resumed.stdout.split(" ", 1)
+    assert result == whole.stdout.split(" ", 1)[1]
+    assert int(count) < 30  # it did go on, and did not begin anew
+    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".pickle"]
+
+
+def test_without_the_runner_nothing_is_saved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WNLIB_CHECKPOINTS", raising=False)
+    monkeypatch.setattr(lockstep, "CHECKPOINT_SECONDS", 0)
+    operator, runs = setting()
+    lockstep.run(operator, runs, 20, checkpoint="long")
+    assert list(tmp_path.iterdir()) == []

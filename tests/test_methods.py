@@ -89,7 +89,7 @@ def test_magnitude_step_uses_the_gradient_at_the_new_direction():
 
 
 def test_default_mu_is_the_theorems():
-    seeds, truth, operator, data = setting(np, kind="population")
+    seeds, _, operator, data = setting(np, kind="population")
     state = methods.start_directed(6, 3, seeds.start)
     default, _ = first_ask(methods.weight_normalization(0.7), state, operator, data)
     explicit, _ = first_ask(methods.weight_normalization(0.7, mu=2.0), state, operator, data)

@@ -61,7 +61,7 @@ def test_polar_and_qr_span_the_same_subspace():
 
 @pytest.mark.parametrize("name", stiefel.RETRACTIONS)
 def test_rounding_never_adds_up_over_1e5_steps(name):
-    X, V = point_and_tangent(np, m=4, r=2, stack=1)
+    X, _ = point_and_tangent(np, m=4, r=2, stack=1)
     retract, rng = stiefel.RETRACTIONS[name], np.random.default_rng(1)
     kicks = rng.standard_normal((1000, *X.shape))
     for t in range(100_000 if name == "polar" else 20_000):

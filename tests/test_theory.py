@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 
 from wnlib import lockstep, methods, problems, sensing, stiefel, theory
 from wnlib.backend import to_numpy
@@ -148,3 +149,60 @@ def test_noise_floor_counts_the_directions_weight_normalization_fits():
     expected = theory.noise_floor(m, r, r_A, n, std)
     np.testing.assert_allclose(floor.mean(axis=1), expected, rtol=0.15)
     np.testing.assert_allclose(theory.noise_floor(m, r, r_A, n, np.array([std, 3 * std])), [expected, 9 * expected])
+
+
+# --- the reduction to r_A × r_A ------------------------------------------------------------------------------
+
+
+def test_the_reduction_is_the_full_run():
+    m, r, r_A, eta = 20, 7, 3, 1.0
+    seeds = problems.streams(0, 3)
+    sigma = problems.spectrum(r_A, 8)
+    truth = problems.truth(m, sigma, seeds.truth)
+    start = methods.start_directed(m, r, seeds.start)  # Θ = 0: the first step leaves X where it is
+    run = lockstep.Run(methods.weight_normalization(eta), start, truth.A, truth.A)
+    trace = lockstep.run(sensing.Population(m), {"wn": run}, 601, record=np.arange(602))["wn"]
+    P = theory.alignment(truth.U, start.X)
+    Q = np.eye(r_A) - P
+    for t in range(1, 602):
+        np.testing.assert_allclose(theory.reduced_error(Q, sigma), trace.squared_error[t], rtol=0, atol=1e-12)
+        P, Q = theory.reduced_step(P, Q, sigma, eta)
+
+
+def test_the_reduction_stays_accurate_far_below_rounding():
+    sigma, eta = problems.spectrum(3, 2), 0.7
+    P, Q = theory.random_alignment(40, 10, 3, 5, np.random.default_rng(0))
+    errors = []
+    for _ in range(2000):
+        P, Q = theory.reduced_step(P, Q, sigma, eta)
+        errors.append(theory.reduced_error(Q, sigma))
+    errors = np.array(errors)
+    tiny = (errors < 1e-200) & (errors > 1e-280)
+    ratios = errors[1:][tiny[:-1]] / errors[:-1][tiny[:-1]]
+    assert ratios.size > 100
+    np.testing.assert_allclose(ratios, theory.contraction(sigma, eta) ** 2, rtol=1e-6)
+
+
+def test_random_alignment_has_the_law_of_a_random_start():
+    m, r, r_A, draws = 12, 5, 3, 1500
+    rngs = [np.random.default_rng([1, k]) for k in range(draws)]
+    X = stiefel.random(m, r, rngs)
+    direct = X[:, :r_A] @ mT(X[:, :r_A])
+    P, Q = theory.random_alignment(m, r, r_A, draws, np.random.default_rng(2))
+    np.testing.assert_allclose(P + Q, np.broadcast_to(np.eye(r_A), P.shape), atol=1e-12)
+    for statistic in (
+        lambda P: P[:, 0, 0],
+        lambda P: P[:, 0, 1],
+        lambda P: np.linalg.det(P),
+        lambda P: np.linalg.eigvalsh(P)[:, 0],
+    ):
+        assert scipy.stats.ks_2samp(statistic(direct), statistic(P)).pvalue > 1e-3
+
+
+def test_expected_burn_in_is_the_mean_escape_time_of_the_last_level():
+    m, r, r_A, eta = 10**6, 12, 3, 0.1
+    sigma = problems.spectrum(r_A, 3, "geometric")
+    P, _ = theory.random_alignment(m, r, r_A, 20_000, np.random.default_rng(3))
+    times = theory.escape_times(P, sigma, eta)[:, -1]
+    assert np.mean(times) == pytest.approx(theory.expected_burn_in(m, r, r_A, sigma[-1], eta), rel=0.03)
+    assert theory.expected_burn_in(m, r_A + 1, r_A, 1.0, eta) == np.inf

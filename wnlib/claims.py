@@ -71,7 +71,7 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
 def table(claims):
     """Return the claims as a Markdown table, for the end of a notebook."""
     rows = [[c["id"], c["statement"], c["source"], *_numbers(c), c["verdict"]] for c in claims]
-    return _markdown(["claim", "statement", "source", "measured", "expected", "verdict"], rows)
+    return _markdown(["claim", "statement", "source", "measured", "expected", "tolerance", "verdict"], rows)
 
 
 def show(claims):
@@ -95,13 +95,15 @@ def collect(folder):
                 [
                     f"`{claim['id']}`: {claim['statement']}",
                     claim["source"],
-                    f"[{path.stem}](figures/executed/{path.stem}.ipynb)",
+                    f"[{path.stem[:2]}](figures/executed/{path.stem}.ipynb)",
                     *_numbers(claim),
                     claim["verdict"],
-                    f"{cost['seconds']:g} s, {cost['peak_gib']:g} GiB" if cost else "",
+                    f"{cost['seconds']:g} s" if cost else "",
+                    f"{cost['peak_gib']:g} GiB" if cost else "",
                 ]
             )
-    return _markdown(["claim", "source", "notebook", "measured", "expected", "verdict", "time, memory"], rows)
+    head = ["claim", "source", "notebook", "measured", "expected", "tolerance", "verdict", "time", "memory"]
+    return _markdown(head, rows)
 
 
 def _numbers(claim):
@@ -113,9 +115,7 @@ def _numbers(claim):
         if measured["quartiles"]:
             text += f" [{_short(measured['quartiles'][0][k])}, {_short(measured['quartiles'][1][k])}]"
         parts.append(text)
-    expected = ", ".join(_short(e) for e in claim["expected"])
-    bound = claim["tolerance"]
-    return "; ".join(parts), f"{expected} {bound}" if bound.startswith("±") else f"{bound} {expected}"
+    return "; ".join(parts), ", ".join(_short(e) for e in claim["expected"]), claim["tolerance"]
 
 
 def _short(x):

@@ -8,21 +8,24 @@ runs alone or in a crowd changes nothing but rounding.
 import collections
 import functools
 import os
-import sys
+import pathlib
+import pickle
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from wnlib import validate
+from wnlib import progress, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import squared_norm
 
 # A trajectory whose estimate has grown this far beyond its data and its start is not coming back.
 DIVERGED = 1e6
+
+CHECKPOINT_SECONDS = 30
 
 # Beyond any run that ends; doubles hold every integer up to here.
 MAX_STEPS = 10**15
@@ -40,8 +43,11 @@ class Status(StrEnum):
 class Run:
     """What to run: `step` from `start` on `data` = M*(y) (..., m, m), errors measured against `truth`.
 
-    The leading axes of `data` are the batch. Those of `truth` and of each field of `start` are a prefix of the
-    batch (seeds first, then conditions), or broadcast with it. `observe` maps names to functions
+    With data = None the data are noise-free and the gradient M*(M(Z) − y) is taken in the residual form M*M(Z − A): it
+    uses the known A, and Z − A is formed before the product, whose relative accuracy then holds at every scale.
+
+    The leading axes of `data`, else of `truth`, are the batch. Those of `truth` and of each field of `start` are a
+    prefix of the batch (seeds first, then conditions), or broadcast with it. `observe` maps names to functions
     (state, E) -> (..., ·), recorded beside the squared error; E = M*(M(Z) − y) at that state.
     """
 
@@ -90,13 +96,19 @@ def schedule(steps, per_decade=40, evenly=0):
     return np.unique(np.round(np.concatenate([[0], points, np.linspace(0, steps, 1 + evenly)])).astype(int))
 
 
-def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
+def run(operator, runs, steps, *, record=None, tolerance=0.0, label="", checkpoint=None):
     """Advance `runs` (name → Run) together for `steps` iterations; return name → Trace.
 
     `record` lists the iteration counts to record at (default: `schedule(steps)`; the last is `steps`). A run
     leaves early, at a recorded step, once every member of its batch is within `tolerance` (squared error) or has
     diverged; a member that diverges is named in `status` and never holds up the rest. A bar shows progress on a
-    terminal. Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
+    terminal.
+
+    `checkpoint` names a long run: every half minute its state is saved under that name, in one step, in the folder that
+    the runner gives (WNLIB_CHECKPOINTS), and a run that was killed goes on from there to the same curve. The folder's
+    name holds a digest of all that the notebook depends on. Without the folder nothing is saved.
+
+    Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
     finite, and a bad schedule.
     """
     steps = validate.integer("steps", steps, 1, MAX_STEPS)
@@ -110,13 +122,19 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
     if not (isinstance(runs, dict) and runs and all(isinstance(r, Run) for r in runs.values())):
         raise TypeError(f"runs = {validate.shown(runs)}: must be a dict from names to Run, at least one")
     tracks = {name: _Track(name, r, operator) for name, r in runs.items()}
-    active = list(tracks.values())
-    with np.errstate(over="ignore", invalid="ignore"), _bar(steps, label) as bar:
-        t = 0
-        for until in record:
-            for _ in range(t, until):
+    folder = os.environ.get("WNLIB_CHECKPOINTS")
+    file = pathlib.Path(folder) / f"{checkpoint}.pickle" if checkpoint and folder else None
+    t, saved_at = _resume(file, tracks, record), time.monotonic()
+    active = [track for track in tracks.values() if not track.finished]
+    with np.errstate(over="ignore", invalid="ignore"), progress.bar(steps, label, "step") as bar:
+        bar.update(max(t, 0))
+        for until in record[record > t]:
+            for now in range(max(t, 0), until):
                 _advance(operator, active)
-            bar.update(int(until) - t)
+                bar.update()
+                if file and time.monotonic() - saved_at >= CHECKPOINT_SECONDS and now + 1 < until:
+                    _save(file, tracks, record, now + 1)
+                    saved_at = time.monotonic()
             t = int(until)
             for track, E in zip(active, _gradients(operator, active, [a.state.estimate for a in active]), strict=True):
                 track.record(t, E, tolerance)
@@ -143,7 +161,30 @@ def _advance(operator, tracks):
 
 
 def _gradients(operator, tracks, Zs):
-    return [product - track.data for product, track in zip(operator.normal(*Zs), tracks, strict=True)]
+    inputs = [Z if track.data is not None else Z - track.truth for Z, track in zip(Zs, tracks, strict=True)]
+    products = zip(operator.normal(*inputs), tracks, strict=True)
+    return [product if track.data is None else product - track.data for product, track in products]
+
+
+def _save(file, tracks, record, t):
+    """Save what a run needs to go on from step t; the file is replaced in one step."""
+    tracks = {name: track.snapshot() for name, track in tracks.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(f".{os.getpid()}")
+    aside.write_bytes(pickle.dumps({"t": t, "record": record.tolist(), "tracks": tracks}))
+    aside.replace(file)
+
+
+def _resume(file, tracks, record):
+    """Put the tracks where the file left them and return that step; −1 (nothing recorded yet) without such a file."""
+    if not file or not file.exists():
+        return -1
+    saved = pickle.loads(file.read_bytes())
+    if saved["record"] != record.tolist() or saved["tracks"].keys() != tracks.keys():
+        return -1
+    for name, track in tracks.items():
+        track.restore(saved["tracks"][name])
+    return saved["t"]
 
 
 class _Track:
@@ -152,12 +193,16 @@ class _Track:
     def __init__(self, name, run, operator):
         m = operator.m
         self.name, self.run = name, run
-        self.data = validate.matrices(f"data of run {name!r}", run.data, (m, m), symmetric=True)
+        self.data = run.data
+        known = run.truth if run.data is None else run.data
+        what = "truth" if run.data is None else "data"
+        validate.matrices(f"{what} of run {name!r}", known, (m, m), symmetric=True)
         validate.matrices(f"truth of run {name!r}", run.truth, (m, m))
-        self.batch = tuple(run.data.shape[:-2])
+        self.batch = tuple(known.shape[:-2])
         if self.batch[: len(operator.stack)] != operator.stack:
             raise ValueError(
-                f"data of run {name!r} has leading shape {self.batch}: must begin with the operator's, {operator.stack}"
+                f"{what} of run {name!r} has leading shape {self.batch}: must begin with the operator's stack, "
+                f"{operator.stack}"
             )
         if "squared_error" in run.observe:
             raise ValueError(f"observe of run {name!r} has 'squared_error': must not, it is recorded anyway")
@@ -175,12 +220,24 @@ class _Track:
                 f"start of run {name!r}, a {type(run.start).__name__}, is none that its step takes: {error}"
             ) from error
         validate.matrices(f"estimate of run {name!r}", asked, (m, m))
-        xp = array_namespace(self.data)
-        scale = squared_norm(self.data) + squared_norm(self.start.estimate)
+        xp = array_namespace(known)
+        scale = squared_norm(known) + squared_norm(self.start.estimate)
         self.limit = DIVERGED**2 * to_numpy(xp.where(scale > 0, scale, xp.ones_like(scale)))
         self.steps, self.rows = [], []
         self.status = np.full(self.batch, Status.MAX_STEPS, dtype=object)
         self.ended = np.full(self.batch, -1)
+        self.finished = False
+
+    def snapshot(self):
+        """All that changes while the run is under way, in NumPy arrays."""
+        changing = {name: getattr(self, name) for name in ("steps", "rows", "status", "ended", "finished")}
+        return changing | {"state": [to_numpy(x) for x in self.state]}
+
+    def restore(self, snapshot):
+        xp = array_namespace(self.truth)
+        for name, value in snapshot.items():
+            setattr(self, name, value)
+        self.state = type(self.start)(*(xp.asarray(x) for x in snapshot["state"]))
 
     def record(self, t, E, tolerance):
         Z = self.state.estimate
@@ -208,7 +265,7 @@ class _Track:
         self.finished = bool(np.all(within | diverged))
 
     def _restart(self, members):
-        xp = array_namespace(self.data)
+        xp = array_namespace(self.truth)
         mask = xp.asarray(members)[..., None, None]
         self.state = type(self.state)(*(xp.where(mask, a, b) for a, b in zip(self.start, self.state, strict=True)))
 
@@ -230,10 +287,3 @@ def _to_batch(x, batch, what, name):
             f"{what} of run {name!r} has leading shape {lead}: must be a prefix of its data's, {batch}, or broadcast "
             "with it"
         ) from None
-
-
-def _bar(steps, label):
-    """A progress bar: on the terminal that the notebook runner names, or on this process's own; else silent."""
-    terminal = os.environ.get("WNLIB_TERMINAL")
-    stream = open(terminal, "w") if terminal else sys.stderr  # noqa: SIM115 — closed with the process
-    return tqdm(total=steps, desc=label, unit="step", leave=False, file=stream, disable=None, mininterval=0.5)

@@ -48,8 +48,9 @@ def run(job, cell_timeout=1800, timeout=3600):
     short = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
     with _exclusive(job) as (lock, staging), tempfile.TemporaryDirectory(prefix="wnlib-", dir=short) as scratch:
         inputs = jobs.inputs_of(job.stem, job.profile, job.backend)  # now: they may be edited during the run
+        checkpoints = _checkpoints(job, inputs)
         try:
-            cost = _supervise(job, lock, staging, scratch, cell_timeout, timeout)
+            cost = _supervise(job, lock, staging, scratch, checkpoints, cell_timeout, timeout)
             record = _complete(job, staging, cost)
             _publish(job, staging, inputs)
         except Problem as problem:
@@ -60,7 +61,14 @@ def run(job, cell_timeout=1800, timeout=3600):
                 line += f"; partial notebook: {jobs.short(failed)}"
             raise Problem(problem.status, line) from None
     failed.unlink(missing_ok=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return record
+
+
+def _checkpoints(job, inputs):
+    """The folder where a killed run of this very job, no input or parameter changed, has left its state."""
+    everything = json.dumps([inputs, job.parameters], sort_keys=True).encode()
+    return jobs.BUILD / "checkpoints" / f"{job.stem}-{hashlib.sha256(everything).hexdigest()[:16]}"
 
 
 @contextmanager
@@ -98,7 +106,7 @@ def _exclusive(job):
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _supervise(job, lock, staging, scratch, cell_timeout, timeout):
+def _supervise(job, lock, staging, scratch, checkpoints, cell_timeout, timeout):
     """Run papermill in a child, so that whatever happens to it or to us ends it all; return the cost."""
     task = dict(job._asdict(), output=None, stamp=None, staging=str(staging), scratch=scratch, limit=cell_timeout)
     command = "import sys, wnlib.kernel; wnlib.kernel.execute(sys.argv[1])"
@@ -111,7 +119,7 @@ def _supervise(job, lock, staging, scratch, cell_timeout, timeout):
                 stdout=log,
                 stderr=log,
                 cwd=jobs.NOTEBOOKS,
-                env=_environment(staging, scratch),
+                env=_environment(staging, scratch, checkpoints),
                 pass_fds=[lock.fileno()],
                 start_new_session=True,  # a Ctrl-C is for us alone, and we see to the rest
             )
@@ -132,7 +140,7 @@ def _supervise(job, lock, staging, scratch, cell_timeout, timeout):
     return outcome
 
 
-def _environment(staging, scratch):
+def _environment(staging, scratch, checkpoints):
     """The kernel's environment: this tree's wnlib, this Python's kernel, none of the user's start-up files."""
     import importlib.util
 
@@ -140,6 +148,7 @@ def _environment(staging, scratch):
     matplotlib = Path(importlib.util.find_spec("matplotlib").origin).parent
     environment |= {
         "WNLIB_FIGURES": str(staging),  # also the mark by which the processes of this run are found
+        "WNLIB_CHECKPOINTS": str(checkpoints),
         "PYTHONPATH": os.pathsep.join([str(jobs.ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
         "PYTHONHASHSEED": "0",
         "MATPLOTLIBRC": str(matplotlib / "mpl-data" / "matplotlibrc"),

@@ -11,12 +11,14 @@ import math
 import array_api_compat.numpy
 import numpy as np
 
-from wnlib import backend, validate
+from wnlib import backend, fused, progress, validate
 from wnlib.backend import array_namespace
 from wnlib.linalg import dim_sym, smat, svec
 
-# Up to this many coordinates d the d×d matrix of M*M is formed once: one pass a product instead of two.
-GRAM_LIMIT = 6000
+# Up to this many coordinates d the d×d matrix of M*M is formed once: one pass a product instead of two. Beyond, the
+# passes are fused where they can be (NumPy), and a triangle is packed.
+GRAM_LIMIT = 2000
+STORAGE = ("float64", "float32")
 
 
 class Population:
@@ -53,7 +55,7 @@ class Dense:
         self.stack = tuple(matrix.shape[:-2])
         n = matrix.shape[-2]
         # One d×d pass costs less than two n×d passes from n = d/2 on.
-        self._gram = self._matrix_T @ matrix if 2 * n >= d and d <= GRAM_LIMIT else None
+        self._gram = self._matrix_T @ matrix if _forms_gram(n, d) else None
 
     @property
     def _matrix_T(self):
@@ -70,30 +72,86 @@ class Dense:
 
     def normal(self, *Zs):
         """Return M*M(Z) for each stack Z (..., m, m): all of them in one pass over the operator."""
-        xp = array_namespace(self.matrix)
-        stacks = [self._under_stack(Z, 2) for Z in Zs]
-        z = svec(xp.concat(stacks, axis=-3) if len(stacks) > 1 else stacks[0])
-        product = smat(z @ self._matrix_T @ self.matrix if self._gram is None else z @ self._gram)
-        answers, start = [], 0
-        for Z, stack in zip(Zs, stacks, strict=True):
-            stop = start + stack.shape[-3]
-            answers.append(xp.reshape(product[..., start:stop, :, :], Z.shape))
-            start = stop
-        return answers
+        return _in_one_pass(self._normal, Zs, self.stack)
 
-    def _under_stack(self, x, tail):
-        """`x` (*stack, ..., tail axes) with the axes between the operator's stack and the tail made one."""
-        depth, cut = len(self.stack), x.ndim - tail
-        if tuple(x.shape[:depth]) != self.stack:
-            lead = tuple(x.shape[:cut])
-            raise ValueError(f"input has leading shape {lead}: must begin with the operator's stack {self.stack}")
-        return array_namespace(x).reshape(x, (*self.stack, -1, *x.shape[cut:]))
+    def _normal(self, z):
+        if self._gram is not None:
+            return z @ self._gram
+        if self.stack == () and isinstance(self.matrix, np.ndarray):
+            return _scaled(lambda x: fused.normal_product(self.matrix.reshape(-1), x, triangle=False), z)
+        return z @ self._matrix_T @ self.matrix
 
     def _apply(self, x, matrix):
-        if x.shape[-1] != matrix.shape[-2]:
-            raise ValueError(f"w has {x.shape[-1]} measurements: must be {matrix.shape[-2]}, as many as the operator")
-        product = self._under_stack(x, 1) @ matrix
+        _check_measurements(x, matrix.shape[-2])
+        product = _under_stack(x, self.stack, 1) @ matrix
         return array_namespace(x).reshape(product, (*x.shape[:-1], matrix.shape[-1]))
+
+
+class Triangular:
+    """M(Z) = R svec(Z)/√n with R (d×d, upper triangular) packed by rows into one NumPy array, for d in the thousands.
+
+    M*M in one pass over half of what a matrix would hold. With float32 storage a product is accurate to about 1e-6
+    of its argument's size, whatever that size is; states stay in float64.
+    """
+
+    stack = ()
+
+    def __init__(self, R, m, n):
+        self.m, self.R, self.n = m, R, n
+
+    def measure(self, Z):
+        """Return y = M(Z) (..., d) for symmetric Z (..., m, m)."""
+        return self._apply(fused.measure, svec(validate.matrices("Z", Z, (self.m, self.m))))
+
+    def adjoint(self, w):
+        """Return M*(w) (..., m, m) for w (..., d)."""
+        _check_measurements(w, dim_sym(self.m))
+        return smat(self._apply(fused.adjoint, w))
+
+    def normal(self, *Zs):
+        """Return M*M(Z) for each stack Z (..., m, m): all of them in one pass over R."""
+        return _in_one_pass(self._normal, Zs, self.stack)
+
+    def _normal(self, z):
+        return _scaled(lambda x: fused.normal_product(self.R, x, triangle=True), z) / self.n
+
+    def _apply(self, product, x):
+        rows = _scaled(lambda x: product(self.R, x, dim_sym(self.m), True), x.reshape(-1, x.shape[-1]))
+        return rows.reshape(x.shape) / math.sqrt(self.n)
+
+
+def _check_measurements(w, rows):
+    if w.shape[-1] != rows:
+        raise ValueError(f"w has {w.shape[-1]} measurements: must be {rows}, as many as the operator")
+
+
+def _scaled(product, x):
+    """`product` of the rows x (k, d), each brought to size 1 first: float32 then serves every scale. In x's dtype."""
+    size = np.max(np.abs(x), axis=-1, keepdims=True)
+    size = np.where((size > 0) & np.isfinite(size), size, 1)
+    return product(x / size).astype(x.dtype) * size
+
+
+def _in_one_pass(product, Zs, stack):
+    """`product` of the svec coordinates (*stack, k, d) of all the stacks Zs together, given back stack by stack."""
+    xp = array_namespace(Zs[0])
+    stacks = [_under_stack(Z, stack, 2) for Z in Zs]
+    together = smat(product(svec(xp.concat(stacks, axis=-3) if len(stacks) > 1 else stacks[0])))
+    answers, start = [], 0
+    for Z, part in zip(Zs, stacks, strict=True):
+        stop = start + part.shape[-3]
+        answers.append(xp.reshape(together[..., start:stop, :, :], Z.shape))
+        start = stop
+    return answers
+
+
+def _under_stack(x, stack, tail):
+    """`x` (*stack, ..., tail axes) with the axes between the operator's stack and the tail made one."""
+    depth, cut = len(stack), x.ndim - tail
+    if tuple(x.shape[:depth]) != stack:
+        lead = tuple(x.shape[:cut])
+        raise ValueError(f"input has leading shape {lead}: must begin with the operator's stack {stack}")
+    return array_namespace(x).reshape(x, (*stack, -1, *x.shape[cut:]))
 
 
 def population(m, n, rng, xp=array_api_compat.numpy):
@@ -116,14 +174,18 @@ def gaussian(m, n, rng, xp=array_api_compat.numpy):
     return Dense(_draw(rng, xp, (n, d), fill))
 
 
-def triangular(m, n, rng, xp=array_api_compat.numpy):
+def triangular(m, n, rng, xp=array_api_compat.numpy, storage="float64"):
     """Return an operator with d measurements under which every trajectory has the same law as under `gaussian`.
 
     The n×d Gaussian matrix is QR with R upper triangular, its entries independent: √n R_ij ~ N(0, 1) above the
     diagonal, n R_ii² ~ χ² with n − i + 1 degrees of freedom, i from 1. M*M = RᵀR, so neither cost nor memory
-    depends on n. Raises ValueError when n < d (R would be a trapezium: `gaussian` costs less there).
+    depends on n. For d in the thousands, one generator and NumPy, R is packed, in `storage` "float64" or "float32"
+    (a state stays float64), and drawn in parallel. Raises ValueError when n < d (R would be a trapezium: `gaussian`
+    costs less there).
     """
-    d = _require("triangular", m, n, rng, xp)
+    d = _require("triangular", m, n, rng, xp, storage)
+    if _packs(d, rng, xp):
+        return _packed(m, n, rng, storage)
 
     def fill(g, R):
         g.standard_normal(out=R)
@@ -135,17 +197,34 @@ def triangular(m, n, rng, xp=array_api_compat.numpy):
     return Dense(_draw(rng, xp, (d, d), fill))
 
 
+def _packs(d, rng, xp):
+    return d > GRAM_LIMIT and backend.name(xp) == "numpy" and not isinstance(rng, list)
+
+
+def _packed(m, n, rng, storage):
+    """The Triangular operator; R's diagonal from `rng` itself, the rest from streams spawned from it."""
+    d = dim_sym(m)
+    diagonal = np.sqrt(rng.chisquare(n - np.arange(d)))
+    size = fused.triangle_size(d)
+    with progress.bar(size, "drawing the operator", "entry") as bar:
+        R = fused.draw_normals(size, rng, np.dtype(storage), bar.update)
+    i = np.arange(d)
+    R[i * d - i * (i - 1) // 2] = diagonal
+    return Triangular(R, m, n)
+
+
 OPERATORS = {"population": population, "dense": gaussian, "triangular": triangular}
 
 
-def operator(kind, m, n, rng, xp=array_api_compat.numpy):
-    """Return the operator named `kind`: "population", "dense" or "triangular".
+def operator(kind, m, n, rng, xp=array_api_compat.numpy, storage="float64"):
+    """Return the operator named `kind`: "population", "dense" or "triangular"; `storage` is the packed triangle's.
 
     Raises ValueError for an unknown kind, m < 1, n < 1, and what the operator itself refuses.
     """
     make = validate.choice("operator", kind, OPERATORS)
     validate.integer("n", n, 1)
-    return make(m, n, rng, xp)
+    validate.choice("storage", storage, STORAGE)
+    return make(m, n, rng, xp, storage) if kind == "triangular" else make(m, n, rng, xp)
 
 
 def data(operator, A, noise_std=0.0, rng=None):
@@ -169,7 +248,8 @@ def data(operator, A, noise_std=0.0, rng=None):
     if operator.stack != ((len(rng),) if isinstance(rng, list) else ()):
         given = f"a list of {len(rng)} generators" if isinstance(rng, list) else "one generator"
         raise ValueError(f"rng is {given} for operators of stack {operator.stack}: must be one for each operator")
-    shape = (*A.shape[len(operator.stack) : -2], operator.matrix.shape[-2])
+    rows = dim_sym(operator.m) if isinstance(operator, Triangular) else operator.matrix.shape[-2]
+    shape = (*A.shape[len(operator.stack) : -2], rows)
     unit = _draw(rng, xp, shape, lambda g, noise: g.standard_normal(out=noise))
     return b + operator.adjoint(unit * xp.asarray(levels[..., None]))
 
@@ -187,7 +267,11 @@ def _levels(noise_std, batch):
         raise ValueError(f"noise_std has shape {levels.shape}: must broadcast with A's leading axes, {batch}") from None
 
 
-def _require(kind, m, n, rng, xp):
+def _forms_gram(n, d):
+    return 2 * n >= d and d <= GRAM_LIMIT
+
+
+def _require(kind, m, n, rng, xp, storage="float64"):
     """d, once m, n and rng are in order and the operators of this kind fit in memory."""
     n, m = validate.integer("n", n, 1), validate.integer("m", m, 1)
     d = dim_sym(m)
@@ -200,12 +284,16 @@ def _require(kind, m, n, rng, xp):
 
     def need(kind, m):
         d = dim_sym(m)
+        if kind == "triangular" and _packs(d, rng, xp):
+            return np.dtype(storage).itemsize * fused.triangle_size(d)
         rows = d if kind == "triangular" else n
-        return 8 * operators * (rows * d + (d * d if 2 * rows >= d and d <= GRAM_LIMIT else 0))
+        return 8 * operators * (rows * d + (d * d if _forms_gram(rows, d) else 0))
 
     def instead(free):
         if kind == "dense" and n > d and need("triangular", m) <= free:
             return f"operator = 'triangular' has the same law in {backend.gib(need('triangular', m))}"
+        if kind == "triangular" and storage == "float64" and _packs(d, rng, xp) and need(kind, m) <= 2 * free:
+            return f"storage = 'float32' needs {backend.gib(need(kind, m) // 2)}"
         largest = min(m, math.isqrt(2 * free))  # d alone needs more than is free beyond
         fits = bisect.bisect_right(range(1, largest + 1), free, key=lambda smaller: need(kind, smaller))
         fewer = " (or fewer seeds at a time)" if operators > 1 else ""

@@ -10,7 +10,7 @@ import numpy as np
 
 from wnlib import validate
 from wnlib.backend import array_namespace, to_numpy
-from wnlib.linalg import mT
+from wnlib.linalg import eye_like, inverse_sqrt, mT, sym, trace
 
 
 def contraction(sigma, eta):
@@ -94,3 +94,61 @@ def noise_floor(m, r, r_A, n, noise_std):
     D = degrees_of_freedom(m, r_A) + spare * (spare + 1) // 2
     validate.integer("n", n, D + 2, why=f"least squares on D = {D} dimensions")
     return np.asarray(noise_std, dtype=float) ** 2 * D * n / (n - D - 1)
+
+
+def random_alignment(m, r, r_A, draws, rng):
+    """Return P_0 (draws, r_A, r_A) and Q_0 = I − P_0 for X_0 uniform on St(m, r): matrix-variate Beta(r/2, (m − r)/2).
+
+    UᵀX_0X_0ᵀU has the law of (W + V)^{-1/2} W (W + V)^{-1/2} with W, V independent Wishart matrices of r and m − r
+    degrees of freedom, each drawn as LLᵀ from its Bartlett factor: the cost does not depend on m. Exact for
+    r >= r_A and m − r >= r_A; NumPy. Raises ValueError otherwise.
+    """
+    validate.integer("r", r, r_A, m - r_A, "Wishart matrices of r and m − r degrees of freedom, size r_A")
+
+    def wishart(degrees):
+        L = np.tril(rng.standard_normal((draws, r_A, r_A)), -1)
+        L[:, np.arange(r_A), np.arange(r_A)] = np.sqrt(rng.chisquare(degrees - np.arange(r_A), (draws, r_A)))
+        return L @ mT(L)
+
+    W, V = wishart(r), wishart(m - r)
+    root = inverse_sqrt(W + V)
+    return sym(root @ W @ root), sym(root @ V @ root)
+
+
+def reduced_step(P, Q, sigma, eta):
+    """Return (P₊, Q₊), the alignment after one step of weight normalization: exact in population at μ = 2.
+
+    −G = (I − XXᵀ)U C Φ with C = ΣPΣ and Φ = UᵀX, so Uᵀ(X − ηG) = (I + ηQC)Φ, and GᵀG = ΦᵀCQCΦ. With the polar
+    retraction P₊ = (I + ηQC) Φ (I + η²ΦᵀCQCΦ)^{-1} Φᵀ (I + ηCQ), and Φ(I + η²ΦᵀBΦ)^{-1}Φᵀ = P(I + η²BP)^{-1} for
+    B = CQC. Q₊ = I − P₊ follows likewise, from (I − XXᵀ)U. Neither m nor r enters. P and Q are iterated side by side
+    and symmetrised, which keeps Q accurate to its last bit however small. P, Q (..., r_A, r_A), sigma (r_A,).
+    """
+    C = sigma[:, None] * P * sigma
+    eye = eye_like(P)
+    xp = array_namespace(P)
+
+    def half(A, B):
+        # A(I + η²BA)^{-1}, between (I ± η·) factors below; solved from the right.
+        return mT(xp.linalg.solve(mT(eye + eta**2 * B @ A), mT(A)))
+
+    left = eye + eta * Q @ C
+    right = eye - eta * P @ C
+    P_next = left @ half(P, C @ Q @ C) @ mT(left)
+    Q_next = right @ half(Q, C @ P @ C) @ mT(right)
+    return sym(P_next), sym(Q_next)
+
+
+def reduced_error(Q, sigma):
+    """Return ‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ) for Θ = XᵀAX, from Q (..., r_A, r_A) and sigma (r_A,)."""
+    S = sigma[:, None] * Q
+    return 2 * trace(S * sigma) - trace(S @ S)
+
+
+def expected_burn_in(m, r, r_A, sigma, eta):
+    """Return the mean escape time of the last level, (m − r_A − 1)/(2ησ²(r − r_A − 1)), for sigma = σ_{r_A}.
+
+    The Schur complement p_0 in `escape_times` is Beta((r − ℓ + 1)/2, (m − r)/2), whose inverse has mean
+    (m − ℓ − 1)/(r − ℓ − 1). Infinite for r <= r_A + 1: the burn-in is then heavy-tailed.
+    """
+    eta = validate.positive("eta", eta)
+    return (m - r_A - 1) / (2 * eta * sigma**2 * (r - r_A - 1)) if r > r_A + 1 else math.inf
