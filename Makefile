@@ -30,7 +30,7 @@ RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEN
 	$(foreach setting,$(PARAMS),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help figures quick test claims lock info clean check-python FORCE
+.PHONY: help figures quick test bench claims lock info clean check-python FORCE
 
 help:  ## list the targets (this)
 	@echo 'Targets:'
@@ -62,6 +62,9 @@ test: $(ENV)  ## lint, format check and all tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2
+
+bench: $(ENV)  ## throughput against this machine's limits and against others (a minute or two)
+	@PYTHONPATH=. $(PY) tests/benchmark.py
 
 claims: $(ENV)  ## rewrite the README's table from the records in figures/
 	@$(PY) -m wnlib.claims

@@ -36,7 +36,9 @@ def trace(S):
 
 def squared_norm(Z):
     """Return the squared Frobenius norm of every matrix in the stack Z (..., m, r), as (...)."""
-    return array_namespace(Z).sum(Z * Z, axis=(-2, -1))
+    xp = array_namespace(Z)
+    flat = xp.reshape(Z, (*Z.shape[:-2], Z.shape[-2] * Z.shape[-1]))
+    return xp.vecdot(flat, flat)
 
 
 def dim_sym(m):

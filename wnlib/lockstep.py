@@ -136,7 +136,7 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label="", checkpoi
                     _save(file, tracks, record, now + 1)
                     saved_at = time.monotonic()
             t = int(until)
-            for track, E in zip(active, _gradients(operator, active, [a.state.estimate for a in active]), strict=True):
+            for track, E in zip(active, _observed_gradients(operator, active), strict=True):
                 track.record(t, E, tolerance)
             active = [track for track in active if not track.finished]
             if not active:
@@ -185,6 +185,13 @@ def _resume(file, tracks, record):
     for name, track in tracks.items():
         track.restore(saved["tracks"][name])
     return saved["t"]
+
+
+def _observed_gradients(operator, tracks):
+    """E at the present states, for the observers; a pass that is spared where nobody observes."""
+    if not any(track.run.observe for track in tracks):
+        return [None] * len(tracks)
+    return _gradients(operator, tracks, [track.state.estimate for track in tracks])
 
 
 class _Track:

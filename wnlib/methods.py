@@ -47,8 +47,9 @@ def weight_normalization(eta, mu=2.0, retraction="polar"):
 
     def step(state):
         X, Theta = state
-        E = yield state.estimate
-        G = stiefel.project(X, E @ (X @ Theta))
+        XTheta = X @ Theta
+        E = yield XTheta @ mT(X)
+        G = stiefel.project(X, E @ XTheta)
         X = retract(X, -eta * G)
         E = yield X @ Theta @ mT(X)
         Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
