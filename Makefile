@@ -48,8 +48,8 @@ figures: $(ENV)  ## regenerate the figures that are not up to date
 	if [ -z "$$stale" ]; then echo 'All figures are up to date.'; exit; fi; \
 	$(MAKE) --no-print-directory $$(printf 'figures/%s.pdf ' $$stale)
 
-quick:  ## the same with small parameters, into build/quick (under two minutes)
-	@$(MAKE) --no-print-directory figures PROFILE=quick
+quick:  ## the same with small parameters, two at a time, into build/quick (a minute or so)
+	@$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j2) figures PROFILE=quick
 
 # Always asked, seldom run: the runner decides by the contents of files, not by their times. It replaces them whole
 # or not at all, so they are precious: make must not delete the old ones when a run fails or is interrupted.
