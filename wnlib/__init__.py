@@ -14,7 +14,7 @@ claims     checks a claim in code; collects the verdicts
 figures    style, saving, provenance
 run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
 
-linalg and validate hold the small shared tools.
+linalg, validate and progress hold the small shared tools; fused the one-pass products behind the large operators.
 """
 
 __version__ = "0.1.0"
