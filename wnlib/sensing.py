@@ -19,6 +19,8 @@ from wnlib.linalg import dim_sym, smat, svec
 # passes are fused where they can be (NumPy), and a triangle is packed.
 GRAM_LIMIT = 2000
 STORAGE = ("float64", "float32")
+# Entries of a matrix that no longer fits the caches, so that reading it once instead of twice pays.
+FUSED_FROM = 4_000_000
 
 
 class Population:
@@ -77,7 +79,7 @@ class Dense:
     def _normal(self, z):
         if self._gram is not None:
             return z @ self._gram
-        if self.stack == () and isinstance(self.matrix, np.ndarray):
+        if self.stack == () and isinstance(self.matrix, np.ndarray) and self.matrix.size >= FUSED_FROM:
             return _scaled(lambda x: fused.normal_product(self.matrix.reshape(-1), x, triangle=False), z)
         return z @ self._matrix_T @ self.matrix
 
