@@ -208,7 +208,8 @@ def _packed(m, n, rng, storage):
     d = dim_sym(m)
     diagonal = np.sqrt(rng.chisquare(n - np.arange(d)))
     size = fused.triangle_size(d)
-    with progress.bar(size, "drawing the operator", "entry") as bar:
+    label = f"drawing an operator of {backend.gib(size * np.dtype(storage).itemsize)}"
+    with progress.bar(size, label, "entry") as bar:
         R = fused.draw_normals(size, rng, np.dtype(storage), bar.update)
     i = np.arange(d)
     R[i * d - i * (i - 1) // 2] = diagonal
