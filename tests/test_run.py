@@ -375,7 +375,7 @@ def test_quick_file_is_needed_and_checked(tmp_path):
         ("exit", (), "cell 4 RuntimeError: ended the notebook, 1 cells early; partial"),
         ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save writes them; partial"),
         ("sleep", ("--cell-timeout", "1"), "cell 4 ran past its limit of 1 s; partial"),
-        ("sleep", ("--timeout", "6"), "the notebook ran past its limit of 6 s; partial"),
+        ("sleep", ("--timeout", "15"), "the notebook ran past its limit of 15 s; partial"),
     ],
 )
 def test_faults_publish_nothing(unharmed, fault, more, message):
