@@ -88,55 +88,27 @@ def _group(R, X, triangle):
 
 def measure(R, x, n, triangle):
     """Return R x for columns x (k, d), one to a row, as (k, n): n rows of R, as in normal_product."""
+    x = x.astype(R.dtype)
     out = np.zeros((len(x), n), R.dtype)
-    _by_rows(_measure, R, np.ascontiguousarray(x, dtype=R.dtype), [out], n, triangle)
+    for i, begin, row in _rows(R, n, x.shape[1], triangle):
+        out[:, i] = x[:, begin:] @ row
     return out
 
 
 def adjoint(R, w, d, triangle):
     """Return Rᵀw for columns w (k, n), one to a row, as (k, d); R as in normal_product."""
-    outs = np.zeros((PARTS, len(w), d), R.dtype)
-    _by_rows(_adjoint, R, np.ascontiguousarray(w, dtype=R.dtype), outs, w.shape[1], triangle)
-    return np.sum(outs, axis=0)
+    w = w.astype(R.dtype)
+    out = np.zeros((len(w), d), R.dtype)
+    for i, begin, row in _rows(R, w.shape[1], d, triangle):
+        out[:, begin:] += w[:, i, None] * row
+    return out
 
 
-def _by_rows(function, R, x, outs, n, triangle):
-    cuts = np.linspace(0, n, PARTS + 1).astype(int)
-    jobs = [
-        _pool().submit(_compiled(function), R, x, outs[p % len(outs)], cuts[p], cuts[p + 1], triangle)
-        for p in range(PARTS)
-    ]
-    for job in jobs:
-        job.result()
-
-
-def _measure(R, x, out, first, last, triangle):
-    d = x.shape[1]
-    for i in range(first, last):
+def _rows(R, n, d, triangle):
+    """The rows of R: number, first column, entries. One by one is fast enough for what is done once a draw."""
+    for i in range(n):
         begin, offset = (i, i * d - i * (i + 1) // 2) if triangle else (0, i * d)
-        row = R[offset + begin : offset + d]
-        for c in range(x.shape[0]):
-            total = x.dtype.type(0)
-            for j in range(d - begin):
-                total += row[j] * x[c, begin + j]
-            out[c, i] = total
-
-
-def _adjoint(R, w, out, first, last, triangle):
-    d = out.shape[1]
-    for i in range(first, last):
-        begin, offset = (i, i * d - i * (i + 1) // 2) if triangle else (0, i * d)
-        row = R[offset + begin : offset + d]
-        for c in range(w.shape[0]):
-            for j in range(d - begin):
-                out[c, begin + j] += row[j] * w[c, i]
-
-
-@functools.cache
-def _compiled(function):
-    import numba
-
-    return numba.njit(cache=True, fastmath=True, nogil=True)(function)
+        yield i, begin, R[offset + begin : offset + d]
 
 
 @functools.cache

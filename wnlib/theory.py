@@ -81,17 +81,25 @@ def gd_small_start(t, U, Y_0, eta):
     return np.sqrt(np.sum(grown**2, axis=-1))
 
 
+def reached_dimensions(m, r, r_A):
+    """Return D, the number of dimensions that XΘXᵀ reaches from A to first order while its spare directions stay.
+
+    The tangent space of the rank-r_A matrices at A, r_A(2m − r_A + 1)/2, and, through Θ, the symmetric matrices on
+    the r − r_A spare directions, (r − r_A)(r − r_A + 1)/2.
+    """
+    spare = r - r_A
+    return degrees_of_freedom(m, r_A) + spare * (spare + 1) // 2
+
+
 def noise_floor(m, r, r_A, n, noise_std):
     """Return the expected ‖XΘXᵀ − A‖_F² of weight normalization once its linear phase is over, under noise.
 
-    To first order XΘXᵀ reaches the tangent space of the rank-r_A matrices at A, r_A(2m − r_A + 1)/2 dimensions,
-    and, through Θ, the symmetric matrices on the r − r_A spare directions, which themselves hardly move: they
-    escape as slowly as from a saddle. Least squares on D dimensions from n Gaussian measurements, entries N(0, 1/n)
+    The spare directions hardly move: they escape as slowly as from a saddle, so XΘXᵀ fits the noise in
+    D = `reached_dimensions` only. Least squares on D dimensions from n Gaussian measurements, entries N(0, 1/n)
     and noise N(0, noise_std²) each, errs by noise_std² D n/(n − D − 1). Fitting the noise with all r(2m − r + 1)/2
     dimensions comes only after 1/(η‖M*(noise)‖²) steps or so.
     """
-    spare = r - r_A
-    D = degrees_of_freedom(m, r_A) + spare * (spare + 1) // 2
+    D = reached_dimensions(m, r, r_A)
     validate.integer("n", n, D + 2, why=f"least squares on D = {D} dimensions")
     return np.asarray(noise_std, dtype=float) ** 2 * D * n / (n - D - 1)
 
