@@ -70,7 +70,7 @@ claims: $(ENV)  ## rewrite the README's table from the records in figures/
 	@$(PY) -m wnlib.claims
 
 lock: $(ENV)  ## pin the dependencies of pyproject.toml anew (UPGRADE=1: to the newest versions)
-	$(PY) -m uv pip compile pyproject.toml --extra dev --extra peers --extra cluster --universal \
+	$(PY) -m uv pip compile pyproject.toml --extra dev --extra cluster --universal \
 	  --fork-strategy fewest --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
 

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from wnlib.jobs import ROOT
 
-LOCKED_EXTRAS = ("dev", "peers", "cluster")  # the CUDA wheels depend on the machine's driver
+LOCKED_EXTRAS = ("dev", "cluster")  # the CUDA wheels depend on the machine's driver
 
 
 def read_pins(lock):
