@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy
 
 from wnlib import stiefel, validate
-from wnlib.linalg import mT, sym
+from wnlib.backend import array_namespace
+from wnlib.linalg import mT, squared_norm, sym
+
+TINY = 1e-300
 
 
 class Directed(NamedTuple):
@@ -51,6 +54,32 @@ def weight_normalization(eta, mu=2.0, retraction="polar"):
         E = yield XTheta @ mT(X)
         G = stiefel.project(X, E @ XTheta)
         X = retract(X, -eta * G)
+        E = yield X @ Theta @ mT(X)
+        Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
+        return Directed(X, Theta)
+
+    return step
+
+
+def preconditioned_weight_normalization(eta=1.0, mu=2.0, damping=0.1):
+    """Return the step of preconditioned weight normalization (PWN), an extension of Algorithm 1.
+
+    In the step of X, Θ is replaced by Θ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F, and the part along X is dropped: in
+    population, at λ = 0 and η = 1, X − G contains range(U) exactly and one step recovers A. Two products with M*M
+    a step. Raises ValueError unless eta, mu, damping > 0.
+    """
+    eta, mu = validate.positive("eta", eta), validate.positive("mu", mu)
+    damping = validate.positive("damping", damping)
+
+    def step(state):
+        X, Theta = state
+        E = yield X @ Theta @ mT(X)
+        xp = array_namespace(X)
+        theta, V = xp.linalg.eigh(Theta)
+        # TINY only keeps 0/0 away, at E = 0 with spare directions.
+        weights = theta / (theta**2 + damping**2 * squared_norm(E)[..., None] + TINY)
+        D = E @ X @ (V * weights[..., None, :]) @ mT(V)
+        X = stiefel.polar(X, -eta * (D - X @ (mT(X) @ D)))
         E = yield X @ Theta @ mT(X)
         Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
         return Directed(X, Theta)
