@@ -7,7 +7,7 @@ import scipy.stats
 
 from wnlib import lockstep, methods, problems, sensing, stiefel, theory
 from wnlib.backend import to_numpy
-from wnlib.linalg import dim_sym, mT, svec, trace
+from wnlib.linalg import dim_sym, eye_like, mT, svec, sym, trace
 
 
 def population_run(m, r, sigma, seeds, eta, steps, record, with_alignment=False):
@@ -72,14 +72,112 @@ def test_error_and_gradient_are_those_of_the_reduced_dynamics(xp):
     np.testing.assert_allclose(to_numpy(-G), to_numpy(moved), atol=1e-14)
 
 
-def test_escape_times_are_their_definition(xp):
+def test_escape_times_are_those_of_the_singular_values_of_AX(xp):
     truth, X = random_point(9, 5, 3, xp)
-    P, sigma = theory.alignment(truth.U, X), to_numpy(truth.sigma)
-    times = theory.escape_times(P, truth.sigma, 0.3)
+    times = theory.escape_times(theory.alignment(truth.U, X), truth.sigma, 0.3)
     for s in range(3):
-        for level in range(3):
-            inverse = np.linalg.inv(to_numpy(P)[s, : level + 1, : level + 1])
-            np.testing.assert_allclose(times[s, level], inverse[level, level] / (0.6 * sigma[level] ** 2), rtol=1e-10)
+        singular = np.linalg.svd(to_numpy(truth.A)[s] @ to_numpy(X)[s], compute_uv=False)[:3]
+        np.testing.assert_allclose(times[s], 1 / (0.6 * singular**2), rtol=1e-10)
+
+
+def crossings(P, Q, sigma, eta, steps):
+    """The step (interpolated) at which each level of each draw passes one half in the reduction; NaN if never."""
+    found, before = np.full((len(P), len(sigma)), np.nan), theory.levels(P, sigma)
+    for t in range(steps):
+        P, Q = theory.reduced_step(P, Q, sigma, eta)
+        after = theory.levels(P, sigma)
+        new = (after >= 0.5) & np.isnan(found)
+        found[new] = (t + (0.5 - before) / np.where(new, after - before, 1))[new]
+        before = after
+    return found
+
+
+@pytest.mark.parametrize(
+    "sigma", [[1.0, 0.5, 0.25], [1.0, 0.8, 0.7], [1.0, 0.95, 0.9], [1.0, 0.5, 0.5], [1.0, 1.0, 1.0]]
+)
+def test_escape_and_crossing_times_hold_for_levels_far_close_and_equal(sigma):
+    sigma, eta = np.array(sigma), 0.1
+    P, Q = theory.random_alignment(1000, 50, 3, 100, np.random.default_rng(6))
+    measured = crossings(P, Q, sigma, eta, int(3 * theory.escape_times(P, sigma, eta).max()))
+    leading = measured / theory.escape_times(P, sigma, eta)
+    refined = measured / theory.crossing_time(theory.levels(P, sigma), 0.5, sigma, eta)
+    np.testing.assert_allclose(np.median(leading, axis=0), 1, atol=0.09)
+    np.testing.assert_allclose(np.median(refined, axis=0), 1, atol=0.015)
+
+
+@pytest.mark.parametrize("eta", [0.02, 0.2, 0.8])
+def test_crossing_time_is_the_scalar_recursion_s(eta):
+    p, q, sigma = np.array([[0.01]]), np.array([[0.99]]), np.array([0.7])
+    x, path = eta * sigma[0] ** 2, [0.01]
+    while path[-1] < 0.95:
+        p, q = theory.reduced_step(p, q, sigma, eta)
+        path.append(p[0, 0])
+    steps = np.arange(1, len(path))
+    predicted = theory.crossing_time(0.01, np.array(path[1:]), sigma[0], eta)
+    assert np.max(np.abs(predicted - steps)) < 0.6 * x  # the error is O(x) of a step, over the whole rise
+    without = predicted - 0.75 * np.log(np.array(path[1:]) / 0.01)
+    assert np.max(np.abs(without - steps)) > 2  # and the finite step's correction is needed
+
+
+def test_escape_law_is_the_law_of_escape_times_far_apart():
+    m, r, eta, sigma = 10**5, 9, 0.1, np.array([1.0, 0.05, 0.002])
+    P, _ = theory.random_alignment(m, r, 3, 8000, np.random.default_rng(7))
+    times = theory.escape_times(P, sigma, eta)
+    for level in (1, 2, 3):
+        law = theory.escape_law(m, r, level, sigma[level - 1], eta)
+        assert scipy.stats.kstest(times[:, level - 1], law.cdf).pvalue > 1e-3
+        assert scipy.stats.kstest(1.1 * times[:, level - 1], law.cdf).pvalue < 1e-6
+        assert law.mean() == pytest.approx(theory.expected_burn_in(m, r, level, sigma[level - 1], eta))
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_the_tail_of_the_escape_law_is_a_power(spare):
+    law = theory.escape_law(200, 3 + spare, 3, 0.5, 0.1)
+    x = np.array([1e12, 1e14])
+    index = -np.diff(np.log(law.sf(x))) / np.log(100)
+    np.testing.assert_allclose(index, (spare + 1) / 2, rtol=1e-3)
+    assert np.isinf(law.mean()) == (spare < 2)
+
+
+@pytest.mark.parametrize("mu", [1.0, 2.0, 3.0])
+def test_magnitude_threshold_is_where_the_step_of_theta_loses_stability(mu):
+    r = 40
+    rng, dim = np.random.default_rng(8), dim_sym(r)
+
+    def growth(n):
+        J = rng.standard_normal((int(n), dim)) / np.sqrt(int(n))
+        return np.max(np.abs(np.linalg.eigvalsh(np.eye(dim) - mu / 2 * J.T @ J)))
+
+    threshold = theory.magnitude_threshold(r, mu)
+    assert growth(1.1 * threshold) < 1 < growth(0.9 * threshold)
+
+
+def test_theorem_against_the_laws():
+    m, r, r_A, kappa = 10**6, 10**4, 5, 7.0
+    promised = theory.theorem(m, r, r_A, kappa)
+    assert promised.contraction == pytest.approx(1 - theory.contraction([1, 1 / kappa], promised.eta), rel=1e-6)
+    sharp = theory.expected_burn_in(m, r, r_A, 1 / kappa, promised.eta)
+    assert promised.burn_in / sharp == pytest.approx(2 * m * r**2 * r_A / (r - r_A) ** 3, rel=1e-2)
+    doubled = theory.theorem(m, r, r_A, 2 * kappa)
+    assert np.log2(np.array(doubled) / np.array(promised)) == pytest.approx([-2, -2, 4, -4, 4])
+
+
+@pytest.mark.parametrize("ratio", [1.5, 4.0])
+def test_sampled_decay_is_the_measured_linear_phase(ratio):
+    m, r, r_A, kappa, eta, steps = 40, 8, 2, 5, 0.8, 300
+    n = int(ratio * dim_sym(m))
+    seeds = problems.streams(9, 4)
+    truth = problems.truth(m, problems.spectrum(r_A, kappa), seeds.truth)
+    near = np.concatenate([truth.U, stiefel.random(m, r - r_A, seeds.start)], axis=-1)
+    X = np.linalg.qr(near + 1e-3 * np.stack([g.standard_normal((m, r)) for g in seeds.start]))[0]
+    operator = sensing.operator("triangular", m, n, seeds.operator)
+    run = lockstep.Run(methods.weight_normalization(eta), methods.Directed(X, mT(X) @ truth.A @ X), None, truth.A)
+    trace = lockstep.run(operator, {"wn": run}, steps, record=[50, 150])["wn"]
+    error, t = np.sqrt(np.median(trace.squared_error, axis=1))[1:], trace.steps[1:]
+    rates = np.diff(np.log(error)) / np.diff(t)
+    law = np.diff(np.log(theory.sampled_decay(t, m, r, r_A, n, 1 / kappa, eta))) / np.diff(t)
+    np.testing.assert_allclose(rates, law, rtol=0.04)
+    assert theory.sampled_decay(10, m, r, r_A, 10**12, 0.2, eta) == pytest.approx((1 - eta / 25) ** 10, rel=1e-5)
 
 
 @pytest.mark.parametrize("level, eta, steps", [(0, 0.1, 1000), (1, 1.0, 8000)])
@@ -169,6 +267,61 @@ def test_the_reduction_is_the_full_run():
         P, Q = theory.reduced_step(P, Q, sigma, eta)
 
 
+@pytest.mark.parametrize("mu", [0.5, 2.0, 3.0])
+def test_the_reduction_with_any_magnitude_is_the_full_run(mu, xp):
+    m, r, eta, steps = 9, 5, 0.5, 60
+    seeds = problems.streams(4, 2)
+    truth = problems.truth(m, [1.0, 0.4], seeds.truth, xp)
+    X = stiefel.random(m, r, seeds.start, xp)
+    Theta = xp.asarray(np.stack([sym(g.standard_normal((r, r))) for g in seeds.noise]))
+    run = lockstep.Run(methods.weight_normalization(eta, mu), methods.Directed(X, Theta), truth.A, truth.A)
+    trace = lockstep.run(sensing.Population(m), {"wn": run}, steps, record=range(steps + 1))["wn"]
+    Phi = mT(truth.U) @ X
+    state = theory.Reduced(Phi, Theta, eye_like(Phi @ mT(Phi)) - Phi @ mT(Phi))
+    for t in range(steps + 1):
+        error = to_numpy(theory.reduced_any_error(state, truth.sigma))
+        np.testing.assert_allclose(error, trace.squared_error[t], rtol=0, atol=1e-12)
+        state = theory.reduced_any_step(state, truth.sigma, eta, mu)
+    np.testing.assert_allclose(
+        to_numpy(state.Phi @ mT(state.Phi) + state.Q), np.broadcast_to(np.eye(2), (2, 2, 2)), atol=1e-13
+    )
+
+
+def test_the_reduction_with_the_magnitude_at_rest_is_the_small_one():
+    rng = np.random.default_rng(5)
+    P, Q = theory.random_alignment(12, 6, 3, 4, rng)
+    sigma = np.array([1.0, 0.6, 0.6])
+    Phi = np.linalg.cholesky(P)  # one of the Φ with this P, r = r_A
+    state = theory.reduced_any_step(theory.Reduced(Phi, mT(Phi) @ (sigma[:, None] * Phi), Q), sigma, 0.7)
+    P_next, Q_next = theory.reduced_step(P, Q, sigma, 0.7)
+    np.testing.assert_allclose(state.Phi @ mT(state.Phi), P_next, atol=1e-14)
+    np.testing.assert_allclose(state.Q, Q_next, atol=1e-14)
+
+
+def test_the_reduction_of_preconditioned_weight_normalization(xp):
+    m, r, eta, steps = 9, 5, 0.5, 40
+    seeds = problems.streams(4, 2)
+    truth = problems.truth(m, [1.0, 0.1], seeds.truth, xp)
+    X = stiefel.random(m, r, seeds.start, xp)
+    start = methods.Directed(X, mT(X) @ truth.A @ X)
+    step = methods.preconditioned_weight_normalization(eta, damping=0.1)
+    trace = lockstep.run(
+        sensing.Population(m), {"pwn": lockstep.Run(step, start, truth.A, truth.A)}, steps, record=range(steps + 1)
+    )["pwn"]
+    P = theory.alignment(truth.U, X)
+    Q = eye_like(P) - P
+    for t in range(steps + 1):
+        error = to_numpy(theory.reduced_error(Q, truth.sigma))
+        np.testing.assert_allclose(error, trace.squared_error[t], rtol=0, atol=1e-12)
+        P, Q = theory.reduced_step(P, Q, truth.sigma, eta, damping=0.1)
+
+
+def test_without_damping_one_preconditioned_step_recovers_the_truth():
+    sigma = problems.spectrum(4, 1000.0)
+    P, Q = theory.random_alignment(50, 6, 4, 20, np.random.default_rng(6))
+    assert np.max(theory.reduced_error(theory.reduced_step(P, Q, sigma, 1.0, damping=0.0)[1], sigma)) < 1e-20
+
+
 def test_the_reduction_stays_accurate_far_below_rounding():
     sigma, eta = problems.spectrum(3, 2), 0.7
     P, Q = theory.random_alignment(40, 10, 3, 5, np.random.default_rng(0))
@@ -199,9 +352,26 @@ def test_random_alignment_has_the_law_of_a_random_start():
         assert scipy.stats.ks_2samp(statistic(direct), statistic(P)).pvalue > 1e-3
 
 
+def test_random_alignment_with_fewer_directions_outside_than_levels():
+    m, r, r_A, draws = 8, 7, 3, 1500
+    P, Q = theory.random_alignment(m, r, r_A, draws, np.random.default_rng(2))
+    eigenvalues = np.linalg.eigvalsh(P)
+    np.testing.assert_allclose(eigenvalues[:, 1:], 1, atol=1e-12)  # range(X) meets range(U) in r + r_A − m dimensions
+    X = stiefel.random(m, r, [np.random.default_rng([1, k]) for k in range(draws)])
+    direct = np.linalg.eigvalsh(X[:, :r_A] @ mT(X[:, :r_A]))[:, 0]
+    assert scipy.stats.ks_2samp(direct, eigenvalues[:, 0]).pvalue > 1e-3
+    P, Q = theory.random_alignment(m, m, r_A, 2, np.random.default_rng(2))
+    np.testing.assert_allclose(Q, 0)
+
+
+def test_random_alignment_keeps_its_digits_at_any_size():
+    P, _ = theory.random_alignment(10**12, 10, 2, 4000, np.random.default_rng(3))
+    law = scipy.stats.beta(5, (10**12 - 10) / 2)
+    assert scipy.stats.kstest(P[:, 0, 0], law.cdf).pvalue > 1e-3
+
+
 def test_expected_burn_in_is_the_mean_escape_time_of_the_last_level():
-    m, r, r_A, eta = 10**6, 12, 3, 0.1
-    sigma = problems.spectrum(r_A, 3, "geometric")
+    m, r, r_A, eta, sigma = 10**6, 12, 3, 0.1, np.array([1.0, 0.1, 0.01])
     P, _ = theory.random_alignment(m, r, r_A, 20_000, np.random.default_rng(3))
     times = theory.escape_times(P, sigma, eta)[:, -1]
     assert np.mean(times) == pytest.approx(theory.expected_burn_in(m, r, r_A, sigma[-1], eta), rel=0.03)
