@@ -71,7 +71,7 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
 def table(claims):
     """Return the claims as a Markdown table, for the end of a notebook."""
     rows = [[c["id"], c["statement"], c["source"], *_numbers(c), c["verdict"]] for c in claims]
-    return _markdown(["claim", "statement", "source", "measured", "expected", "tolerance", "verdict"], rows)
+    return markdown(["claim", "statement", "source", "measured", "expected", "tolerance", "verdict"], rows)
 
 
 def show(claims):
@@ -103,7 +103,7 @@ def collect(folder):
                 ]
             )
     head = ["claim", "source", "notebook", "measured", "expected", "tolerance", "verdict", "time", "memory"]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _numbers(claim):
@@ -127,7 +127,8 @@ def _plain(values):
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.atleast_1d(values)]
 
 
-def _markdown(head, rows):
+def markdown(head, rows):
+    """Return a Markdown table of `head` and `rows`, lists of text."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
 
