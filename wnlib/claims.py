@@ -70,7 +70,7 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
 
 def table(claims):
     """Return the claims as a Markdown table, for the end of a notebook."""
-    rows = [[c["id"], c["statement"], c["source"], *_numbers(c), c["verdict"]] for c in claims]
+    rows = [[c["id"], c["statement"], c["source"], *numbers(c), c["verdict"]] for c in claims]
     return markdown(["claim", "statement", "source", "measured", "expected", "tolerance", "verdict"], rows)
 
 
@@ -96,7 +96,7 @@ def collect(folder):
                     f"`{claim['id']}`: {claim['statement']}",
                     claim["source"],
                     f"[{path.stem[:2]}](figures/executed/{path.stem}.ipynb)",
-                    *_numbers(claim),
+                    *numbers(claim),
                     claim["verdict"],
                     f"{cost['seconds']:g} s" if cost else "",
                     f"{cost['peak_gib']:g} GiB" if cost else "",
@@ -106,7 +106,8 @@ def collect(folder):
     return markdown(head, rows)
 
 
-def _numbers(claim):
+def numbers(claim):
+    """Return what the tables show of a claim, as text: (measured, expected, tolerance)."""
     measured = claim["measured"]
     labels = measured["labels"] or [""] * len(measured["median"])
     parts = []
