@@ -50,8 +50,9 @@ def mathml(latex, display="inline"):
         raise ValueError(f"formula ${latex}$: {type(error).__name__} {error}") from None
     if unknown := re.search(r"\\\w+", re.sub("<[^>]*>", "", made)):
         raise ValueError(f"formula ${latex}$: {unknown[0]} is not known to latex2mathml")
-    # Browsers know of the alphabets only as characters.
-    return re.sub(r'<mi mathvariant="(script|double-struck|bold)">(\w)</mi>', _letter, made)
+    for pattern, replacement in CONVENTIONS.items():
+        made = re.sub(pattern, replacement, made)
+    return made
 
 
 def _letter(match):
@@ -65,6 +66,14 @@ def _letter(match):
     return match[0]
 
 
+# Where browsers depart from TeX: alphabets exist as characters only, capital Greek stands upright, / and . close up.
+CONVENTIONS = {
+    r'<mi mathvariant="(script|double-struck|bold)">(\w)</mi>': _letter,
+    r"<mi>(&#x003(?:9[1-9A-F]|A[0-9]);)</mi>": r'<mi mathvariant="normal">\1</mi>',
+    r"<mo>(&#x0002[EF];|[./])</mo>": r'<mo lspace="0" rspace="0">\1</mo>',
+}
+
+
 class _Renderer(IPythonRenderer):
     """Jupyter's own Markdown, but mathematics becomes MathML."""
 
@@ -75,15 +84,18 @@ class _Renderer(IPythonRenderer):
         return mathml(body)
 
     def block_math(self, body):
-        return mathml(body, "block")
+        made = mathml(body, "block")
+        return f'<div class="formula" role="group" aria-label="Formula" tabindex="0">{made}</div>'
 
     def latex_environment(self, name, body):
-        return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
 
 
 def markdown(source):
     """Return Markdown with mathematics as HTML."""
-    return Markup(MarkdownWithMath(renderer=_Renderer()).render(source))
+    made = MarkdownWithMath(renderer=_Renderer()).render(source)
+    # A line must not begin with the full stop after a formula.
+    return Markup(re.sub(r"(<math(?:(?!</math>).){,600}</math>)([-.,;:)’]+)", r'<span class="whole">\1\2</span>', made))
 
 
 # X_{…}, X_(…), X_ℓℓ, X_0 and X_A, but not noise_std; X^{…} and X^2.

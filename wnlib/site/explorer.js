@@ -3,19 +3,29 @@
 // P = UᵀXXᵀU and Q = I − P are r_A×r_A matrices, here arrays of rows.
 
 const size = (A) => A.length;
-const fill = (n, f) => Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => f(i, j)));
+function fill(n, f) {
+  const A = [];
+  for (let i = 0; i < n; i++) {
+    A.push([]);
+    for (let j = 0; j < n; j++) A[i].push(f(i, j));
+  }
+  return A;
+}
 const transpose = (A) => fill(size(A), (i, j) => A[j][i]);
 const symmetric = (A) => fill(size(A), (i, j) => (A[i][j] + A[j][i]) / 2);
-const product = (A, B) => fill(size(A), (i, j) => {
-  let sum = 0;
-  for (let k = 0; k < size(A); k++) sum += A[i][k] * B[k][j];
-  return sum;
-});
+function product(A, B) {
+  const n = size(A), C = [];
+  for (let i = 0; i < n; i++) {
+    C.push(new Array(n).fill(0));
+    for (let k = 0; k < n; k++) for (let j = 0; j < n; j++) C[i][j] += A[i][k] * B[k][j];
+  }
+  return C;
+}
 const onePlus = (s, A) => fill(size(A), (i, j) => (i === j ? 1 : 0) + s * A[i][j]); // I + sA
 
 // X with A X = B, by Gaussian elimination with row pivoting.
 function solve(A, B) {
-  const n = size(A), rows = A.map((row, i) => [...row, ...B[i]]);
+  const n = size(A), rows = A.map((row, i) => row.concat(B[i]));
   for (let k = 0; k < n; k++) {
     let p = k;
     for (let i = k + 1; i < n; i++) if (Math.abs(rows[i][k]) > Math.abs(rows[p][k])) p = i;
