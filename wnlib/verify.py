@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def results(folder, stem):
         return record, arrays
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise Problem(2, f"{jobs.short(folder / stem)}.json, .npz: no notebook's record ({error!r})") from None
 
 
