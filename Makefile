@@ -34,7 +34,7 @@ RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEN
 
 help:  ## list the targets (this)
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s%s\n", $$1, $$2 }'
 	@echo '  make figures/NN_slug.pdf   one notebook (any of its five outputs)'
 	@echo 'Variables:'
 	@echo '  PROFILE=paper|quick        quick: small parameters, into build/quick'

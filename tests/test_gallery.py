@@ -202,7 +202,7 @@ def test_a_whole_trajectory_is_that_of_wnlib(reduction):
 
 def test_starts_have_the_law_of_uniform_ones_and_a_seed_means_one_start(reduction):
     """Each P_ℓℓ is Beta(r/2, (m − r)/2), and so is the last Schur complement, with r − r_A + 1 for r."""
-    m, r, rank, draws = 30, 5, 3, 2000
+    m, r, rank, draws = 30, 5, 3, 1000
     draw = """([m, r, rank, draws]) => { const random = generator(7);
               return Array.from({ length: draws }, () => randomAlignment(m, r, rank, random)); }"""
     got = np.array(reduction.evaluate(draw, [m, r, rank, draws]))

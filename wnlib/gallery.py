@@ -37,7 +37,7 @@ from wnlib.jobs import Problem
 
 SITE = Path(__file__).with_name("site")
 THUMBNAIL = 640  # pixels across
-FOLDED = {"imports", "figure"}  # cells whose code is shown on request
+FOLDED = {"imports", "figure", "claims"}  # cells whose code is shown on request
 
 # --- text ----------------------------------------------------------------------------------------------------
 
