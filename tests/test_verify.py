@@ -213,3 +213,34 @@ def test_references_are_small_and_of_notebooks_that_exist(profile):
     files = list((verify.REFERENCE / profile).glob("*.json"))
     assert {path.stem for path in files} <= set(jobs.stems())
     assert sum(path.stat().st_size for path in files) < 250_000
+
+
+def test_references_are_made_from_two_roundings(tmp_path, monkeypatch, capsys):
+    """The second run is asked for in other words of the processor's; its reference then verifies the first."""
+
+    def publish(folder, found):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{STEM}.json").write_text(json.dumps(found[0]))
+        np.savez(folder / f"{STEM}.npz", **found[1])
+
+    def second_run(command, env, **options):
+        assert {"OPENBLAS_CORETYPE", "NUMBA_CPU_NAME", "NPY_DISABLE_CPU_FEATURES"} <= env.keys()
+        publish(tmp_path / "build" / "twin" / "quick", rounded(results()))
+        return subprocess.CompletedProcess(command, 0)
+
+    folder = tmp_path / "quick"
+    publish(folder, results())
+    monkeypatch.setattr(jobs, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(verify, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setitem(jobs.PROFILES, "quick", (folder, None))
+    monkeypatch.setattr(verify, "_run_here", lambda stem, profile: True)
+    monkeypatch.setattr(verify.subprocess, "run", second_run)
+    request = [STEM, "--profile", "quick"]
+    monkeypatch.setattr(verify.platform, "machine", lambda: "arm64")
+    assert verify.main([*request, "--update"]) == 2
+    assert "references need an x86 processor" in capsys.readouterr().err
+    monkeypatch.setattr(verify.platform, "machine", lambda: "x86_64")
+    assert verify.main(request) == 1  # no reference yet
+    assert verify.main([*request, "--update"]) == verify.main(request) == 0
+    publish(folder, results(0.01))
+    assert verify.main(request) == 1

@@ -19,7 +19,7 @@ function problem() {
   return { kappa: rank === 1 ? 1 : rounded(between(1.5, 100, x.kappa)), m, r, rank, eta: x.eta };
 }
 
-const number = (x) => (x === Infinity ? "infinite" : x >= 1e6 ? x.toExponential(1) : x.toLocaleString("en", { maximumSignificantDigits: 3 }));
+const number = (x) => (x === Infinity ? "infinite" : x >= 1e7 ? x.toExponential(1).replace("+", "") : x.toLocaleString("en", { maximumSignificantDigits: 3 }));
 
 function start() {
   const p = problem(), sigma = spectrum(p.rank, p.kappa);
@@ -67,7 +67,7 @@ function say(run) {
   const law = expectedBurnIn(p.m, p.r, p.rank, run.sigma[p.rank - 1], p.eta);
   $("escapes").textContent = escapes.map((t) => number(t)).join(", ");
   $("mean").textContent = number(law);
-  $("burn-in").textContent = burnIn === null ? `not yet at step ${number(run.t)}` : number(burnIn);
+  $("burn-in").textContent = burnIn !== null ? number(burnIn) : finished(run) ? `beyond the ${number(LIMIT)} steps run here` : `not yet at step ${number(run.t)}`;
   const rate = Math.max(...run.sigma.map((s) => Math.abs(1 - p.eta * s * s)));
   $("decade").textContent = number(rate > 0 ? Math.LN10 / -Math.log(rate) : 1);
   if (!finished(run)) return;
@@ -83,7 +83,7 @@ function say(run) {
 function draw(run) {
   const { p, points, escapes } = run;
   const width = Math.max(280, $("plot").clientWidth), top = 10, low = 300, gap = 26, high = 90;
-  const left = 46, right = width - 12, bottom = low + gap + high;
+  const left = 46, right = width - 16, bottom = low + gap + high;
   const last = 10 ** Math.ceil(Math.log10(Math.max(100, points[points.length - 1][0], escapes[p.rank - 1] * 1.2)));
   const x = (t) => left + (right - left) * Math.log10(Math.max(t, 0.7) / 0.7) / Math.log10(last / 0.7);
   const y = (e) => top + (low - top) * Math.min(1, Math.log10(10 / Math.max(e, 1e-300)) / 25);
@@ -114,7 +114,7 @@ function draw(run) {
   parts.push(path("wn", points.map(([t, e]) => [x(t), y(e)])));
   for (let l = 0; l < p.rank; l++) parts.push(path("level", points.map(([t, , P]) => [x(t), z(P[l])]), hue(l)));
   parts.push(text((left + right) / 2, bottom + 36, "iteration t"), text(left + 6, low - 8, "squared error", "", "start"));
-  parts.push(text(left + 6, low + gap + 16, "alignment P<tspan dy='3' font-size='9'>ℓℓ</tspan>", "", "start"));
+  parts.push(text(right - 6, bottom - 8, "alignment P<tspan dy='3' font-size='9'>ℓℓ</tspan>", "", "end"));
   $("plot").innerHTML =
     `<svg width="${width}" height="${bottom + 42}" viewBox="0 0 ${width} ${bottom + 42}" aria-hidden="true" focusable="false">${parts.join("")}</svg>`;
 }
