@@ -32,6 +32,7 @@ function start() {
     $(name).setAttribute("aria-valuetext", shown);
   }
   $("seed").textContent = seed;
+  $("summary").textContent = "";
   cancelAnimationFrame(frame);
   advance(run);
 }
