@@ -30,11 +30,11 @@ RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEN
 	$(foreach setting,$(PARAMS),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help figures quick test bench claims lock info clean check-python FORCE
+.PHONY: help figures quick test bench claims verify references gallery lock info clean check-python FORCE
 
 help:  ## list the targets (this)
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s%s\n", $$1, $$2 }'
 	@echo '  make figures/NN_slug.pdf   one notebook (any of its five outputs)'
 	@echo 'Variables:'
 	@echo '  PROFILE=paper|quick        quick: small parameters, into build/quick'
@@ -68,6 +68,15 @@ bench: $(ENV)  ## throughput against this machine's limits and against others (a
 
 claims: $(ENV)  ## rewrite the README's table from the records in figures/
 	@$(PY) -m wnlib.claims
+
+verify: $(ENV)  ## are the numbers those of tests/reference? after make figures, or with PROFILE=quick after make quick
+	@$(PY) -m wnlib.verify --profile $(PROFILE)
+
+references: $(ENV)  ## make tests/reference anew (PROFILE=) from the figures and one more run of each notebook
+	@$(PY) -m wnlib.verify --profile $(PROFILE) --update
+
+gallery: $(ENV)  ## a web site of the executed notebooks, in build/gallery/index.html
+	@$(PY) -m wnlib.gallery --profile $(PROFILE)
 
 lock: $(ENV)  ## pin the dependencies of pyproject.toml anew (UPGRADE=1: to the newest versions)
 	$(PY) -m uv pip compile pyproject.toml --extra dev --extra cluster --universal \

@@ -154,7 +154,19 @@ def test_python_that_lacks_packages(project):
 def test_help_lists_every_target(project):
     status, out, _, _ = make(project)
     assert status == 0
-    for target in ("figures", "quick", "test", "claims", "lock", "info", "clean", "help"):
+    for target in (
+        "figures",
+        "quick",
+        "test",
+        "claims",
+        "verify",
+        "references",
+        "gallery",
+        "lock",
+        "info",
+        "clean",
+        "help",
+    ):
         assert f"  make {target} " in out
     for variable in ("PROFILE=", "BACKEND=", "PARAMS=", "PYTHON="):
         assert variable in out

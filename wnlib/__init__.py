@@ -13,6 +13,8 @@ fits       rates, power laws and plateaus of recorded traces
 claims     checks a claim in code; collects the verdicts
 figures    style, saving, provenance
 run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
+verify     regenerated results against the references, behind `make verify`
+gallery    the executed notebooks as a web site, behind `make gallery`; its templates in site/
 
 linalg, validate and progress hold the small shared tools; fused the one-pass products behind the large operators.
 """

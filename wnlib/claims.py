@@ -70,8 +70,8 @@ def check(id, statement, source, measured, expected, comparison, tolerance=0.0, 
 
 def table(claims):
     """Return the claims as a Markdown table, for the end of a notebook."""
-    rows = [[c["id"], c["statement"], c["source"], *_numbers(c), c["verdict"]] for c in claims]
-    return _markdown(["claim", "statement", "source", "measured", "expected", "tolerance", "verdict"], rows)
+    rows = [[c["id"], c["statement"], c["source"], *numbers(c), c["verdict"]] for c in claims]
+    return markdown(["claim", "statement", "source", "measured", "expected", "tolerance", "verdict"], rows)
 
 
 def show(claims):
@@ -96,17 +96,18 @@ def collect(folder):
                     f"`{claim['id']}`: {claim['statement']}",
                     claim["source"],
                     f"[{path.stem[:2]}](figures/executed/{path.stem}.ipynb)",
-                    *_numbers(claim),
+                    *numbers(claim),
                     claim["verdict"],
                     f"{cost['seconds']:g} s" if cost else "",
                     f"{cost['peak_gib']:g} GiB" if cost else "",
                 ]
             )
     head = ["claim", "source", "notebook", "measured", "expected", "tolerance", "verdict", "time", "memory"]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
-def _numbers(claim):
+def numbers(claim):
+    """Return what the tables show of a claim, as text: (measured, expected, tolerance)."""
     measured = claim["measured"]
     labels = measured["labels"] or [""] * len(measured["median"])
     parts = []
@@ -127,7 +128,8 @@ def _plain(values):
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.atleast_1d(values)]
 
 
-def _markdown(head, rows):
+def markdown(head, rows):
+    """Return a Markdown table of `head` and `rows`, lists of text."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
 

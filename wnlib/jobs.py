@@ -17,6 +17,7 @@ NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 # profile: where it publishes, and the folder of its parameter files (None: the notebook's own values)
 PROFILES = {"paper": (ROOT / "figures", None), "quick": (BUILD / "quick", NOTEBOOKS / "quick")}
+READERS = {"verify.py", "gallery.py"}  # modules that only read results: no run depends on them
 OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
 KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
 KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
@@ -161,7 +162,8 @@ def _digests(paths):
 
 def inputs_of(stem, profile, backend):
     """All that a run depends on: its request, and the files it reads."""
-    paths = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock", *sorted((ROOT / "wnlib").glob("*.py"))]
+    modules = [path for path in sorted((ROOT / "wnlib").glob("*.py")) if path.name not in READERS]
+    paths = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock", *modules]
     if PROFILES[profile][1]:
         paths.append(PROFILES[profile][1] / f"{stem}.yaml")
     return {"profile": profile, "backend": backend, "inputs": _digests(paths)}
