@@ -11,7 +11,7 @@ import array_api_compat.numpy
 
 from wnlib import stiefel, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import mT, squared_norm, sym
+from wnlib.linalg import eye_like, mT, squared_norm, sym
 
 TINY = 1e-300
 
@@ -37,6 +37,38 @@ class Factored(NamedTuple):
     def estimate(self):
         """YYᵀ (..., m, m)."""
         return self.Y @ mT(self.Y)
+
+
+class Paired(NamedTuple):
+    """sym(LRᵀ) with L, R (..., m, r): symmetric measurements see nothing of the skew part of LRᵀ."""
+
+    L: Any
+    R: Any
+
+    @property
+    def estimate(self):
+        """(LRᵀ + RLᵀ)/2 (..., m, m)."""
+        return sym(self.L @ mT(self.R))
+
+    @property
+    def skew(self):
+        """(LRᵀ − RLᵀ)/2 (..., m, m)."""
+        LR = self.L @ mT(self.R)
+        return LR - sym(LR)
+
+
+class Thresholded(NamedTuple):
+    """X Θ Xᵀ in eigenvectors X (..., m, r) and diagonal Theta ≥ 0, with the last direction W and M*M(W) (..., m, m)."""
+
+    X: Any
+    Theta: Any
+    W: Any
+    MMW: Any
+
+    @property
+    def estimate(self):
+        """XΘXᵀ (..., m, m)."""
+        return self.X @ self.Theta @ mT(self.X)
 
 
 def weight_normalization(eta, mu=2.0, retraction="polar"):
@@ -97,6 +129,158 @@ def gradient_descent(eta):
         return Factored(Y - eta * (E @ Y))
 
     return step
+
+
+def scaled_gradient_descent(eta, damping):
+    """Return the step of ScaledGD(λ), λ = damping: Y₊ = Y − ηEY(YᵀY + λI)^{-1} (Xu, Shen, Chi, Ma 2023, ICML).
+
+    The theory takes λ ≈ σ_{r_A}/20 and a start of a tiny scale. One product with M*M a step. eta, damping > 0.
+    """
+    eta, damping = validate.positive("eta", eta), validate.positive("damping", damping)
+
+    def step(state):
+        (Y,) = state
+        E = yield state.estimate
+        return Factored(Y - eta * _damped_inverse(E @ Y, Y, damping))
+
+    return step
+
+
+def preconditioned_gradient_descent(eta, damping=1.0):
+    """Return the step of PrecGD (Zhang, Fattahi, Zhang 2021, NeurIPS): ScaledGD with λ = damping·‖E‖_F, E as it falls.
+
+    The paper's λ = ‖M(YYᵀ) − y‖ agrees with ‖E‖_F up to the constant factors that its theory leaves open, and E is
+    what we have. One product with M*M a step. eta, damping > 0.
+    """
+    eta, damping = validate.positive("eta", eta), validate.positive("damping", damping)
+
+    def step(state):
+        (Y,) = state
+        E = yield state.estimate
+        norm = array_namespace(Y).sqrt(squared_norm(E))[..., None, None]
+        return Factored(Y - eta * _damped_inverse(E @ Y, Y, damping * norm + TINY))
+
+    return step
+
+
+def _damped_inverse(G, Y, damping):
+    """G (YᵀY + damping·I)^{-1}."""
+    gram = mT(Y) @ Y
+    return mT(array_namespace(Y).linalg.solve(gram + damping * eye_like(gram), mT(G)))
+
+
+def asymmetric_gradient_descent(eta):
+    """Return the step of gradient descent on L and R: L₊ = L − ηER, R₊ = R − ηEᵀL (Xiong, Ding, Du 2024, ICLR).
+
+    The theory starts R at a third of L's scale: the imbalance is what makes it linear. One product with M*M a step.
+    """
+    eta = validate.positive("eta", eta)
+
+    def step(state):
+        L, R = state
+        E = (yield state.estimate) + state.skew
+        return Paired(L - eta * (E @ R), R - eta * (mT(E) @ L))
+
+    return step
+
+
+def approximate_gauss_newton(eta=1.0):
+    """Return the step of AGN (Jia, Feng, Meng, Sun 2024, NeurIPS), or APGD (Liu et al. 2025): L and R in turn.
+
+    L₊ = L − ηE(R⁺)ᵀ, then R₊ = R − ηE(L₊⁺)ᵀ with E retaken at (L₊, R); ⁺ is the pseudo-inverse. Two products with M*M a
+    step. eta > 0.
+    """
+    eta = validate.positive("eta", eta)
+
+    def step(state):
+        L, R = state
+        pinv = array_namespace(L).linalg.pinv
+        E = (yield state.estimate) + state.skew
+        state = Paired(L - eta * (E @ mT(pinv(R))), R)
+        E = (yield state.estimate) + state.skew
+        return Paired(state.L, R - eta * (mT(E) @ mT(pinv(state.L))))
+
+    return step
+
+
+def iterative_hard_thresholding(eta=1.0, momentum=0.0):
+    """Return the step of IHT: Z₊ = H_r(Z − ηE + momentum·(Z − Z₋)) (Jain, Meka, Dhillon 2010, NIPS).
+
+    H_r keeps the r largest eigenvalues that are positive. One product with M*M a step. eta > 0, momentum >= 0.
+    """
+    eta, momentum = validate.positive("eta", eta), validate.real("momentum", momentum, 0)
+
+    def step(state):
+        Z, r = state.estimate, state.X.shape[-1]
+        E = yield Z
+        X, Theta = _hard_threshold(Z - eta * E + momentum * state.W, r)
+        return Thresholded(X, Theta, X @ Theta @ mT(X) - Z, state.MMW)
+
+    return step
+
+
+def normalized_iterative_hard_thresholding(momentum=0.0):
+    """Return the step of NIHT (Tanner, Wei 2013, SIAM J. Sci. Comput.): IHT with η = ‖G‖²/‖M(G)‖², G = P_T(E).
+
+    P_T projects on the tangent space at Z. Two products with M*M a step: by linearity the second gives ‖M(G)‖².
+    """
+    momentum = validate.real("momentum", momentum, 0)
+
+    def step(state):
+        Z, X = state.estimate, state.X
+        E = yield Z
+        G = _tangent(X, E)
+        MMG = (yield Z + G) - E
+        eta = _ratio(_inner(G, G), _inner(G, MMG))
+        X, Theta = _hard_threshold(Z - eta * E + momentum * state.W, X.shape[-1])
+        return Thresholded(X, Theta, X @ Theta @ mT(X) - Z, state.MMW)
+
+    return step
+
+
+def conjugate_gradient_iterative_hard_thresholding():
+    """Return the step of CGIHT (Blanchard, Tanner, Wei 2015, Inf. Inference): Z₊ = H_r(Z + αW), W conjugate to the last.
+
+    W₊ = G + βP_T(W) with G = −P_T(E), ⟨M(G), M(W)⟩ + β‖M(W)‖² = 0 and α = ⟨G, W₊⟩/‖M(W₊)‖². Where the paper takes
+    M(P_T(W)) anew we keep M*M(W) of the last step, which saves a product. Two products with M*M a step.
+    """
+
+    def step(state):
+        Z, X = state.estimate, state.X
+        E = yield Z
+        G = -_tangent(X, E)
+        W = G - _ratio(_inner(G, state.MMW), _inner(state.W, state.MMW)) * _tangent(X, state.W)
+        MMW = (yield Z + W) - E
+        X, Theta = _hard_threshold(Z + _ratio(_inner(G, W), _inner(W, MMW)) * W, X.shape[-1])
+        return Thresholded(X, Theta, W, MMW)
+
+    return step
+
+
+def _hard_threshold(Z, r):
+    """The eigenvectors (..., m, r) of Z's r largest eigenvalues, and their positive parts on a diagonal."""
+    xp = array_namespace(Z)
+    values, vectors = xp.linalg.eigh(Z)
+    values = values[..., -r:]
+    values = xp.where(values > 0, values, xp.zeros_like(values))
+    return vectors[..., -r:], values[..., None] * eye_like(Z[..., :r, :r])
+
+
+def _tangent(X, E):
+    """The projection of E on the tangent space at XΘXᵀ: E without its part on both sides orthogonal to X."""
+    EX = E @ X
+    XXE = X @ mT(EX)
+    return XXE + mT(XXE) - X @ (mT(X) @ EX) @ mT(X)
+
+
+def _inner(A, B):
+    return array_namespace(A).sum(A * B, axis=(-2, -1))[..., None, None]
+
+
+def _ratio(a, b):
+    """a/b, and 0 where b = 0: at the solution, and before there is a last direction."""
+    xp = array_namespace(a)
+    return xp.where(b > 0, a, xp.zeros_like(a)) / xp.where(b > 0, b, xp.ones_like(b))
 
 
 def start_directed(m, r, rng, xp=array_api_compat.numpy):
