@@ -71,6 +71,23 @@ class Thresholded(NamedTuple):
         return self.X @ self.Theta @ mT(self.X)
 
 
+class Conjugate(NamedTuple):
+    """X Θ Xᵀ as in Directed, with W (..., m, m), the best point so far, and E (..., m, m), the residual gradient at W.
+
+    Z = XΘXᵀ only probes: it lies one trial step away from W, which need not have rank r.
+    """
+
+    X: Any
+    Theta: Any
+    W: Any
+    E: Any
+
+    @property
+    def estimate(self):
+        """XΘXᵀ (..., m, m)."""
+        return self.X @ self.Theta @ mT(self.X)
+
+
 def weight_normalization(eta, mu=2.0, retraction="polar"):
     """Return the step of weight normalization with Riemannian gradient descent (Algorithm 1).
 
@@ -106,17 +123,68 @@ def preconditioned_weight_normalization(eta=1.0, mu=2.0, damping=0.1):
     def step(state):
         X, Theta = state
         E = yield X @ Theta @ mT(X)
-        xp = array_namespace(X)
-        theta, V = xp.linalg.eigh(Theta)
-        # TINY only keeps 0/0 away, at E = 0 with spare directions.
-        weights = theta / (theta**2 + damping**2 * squared_norm(E)[..., None] + TINY)
-        D = E @ X @ (V * weights[..., None, :]) @ mT(V)
-        X = stiefel.polar(X, -eta * (D - X @ (mT(X) @ D)))
+        G = E @ X
+        G = _preconditioned(G - X @ (mT(X) @ G), Theta, damping, E)
+        X = stiefel.polar(X, -eta * G)
         E = yield X @ Theta @ mT(X)
         Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
         return Directed(X, Theta)
 
     return step
+
+
+def one_product_weight_normalization(damping=0.1):
+    """Return the step of preconditioned weight normalization with one product with M*M a step (PWN1).
+
+    Conjugate gradients on the tangent space at XΘXᵀ, with PWN's X-step as the retraction. From W, the best point so
+    far, the estimate Z is a trial step; since M*M is linear, the answer at Z also gives M*M(Z − W), and with it the
+    exact line search along Z − W and the conjugate direction, for no further product:
+
+        W₊ = W + t(Z − W),  E₊ = M*(M(W₊) − y) = E + t(E_Z − E),  t minimising ‖M(W₊) − y‖
+        T  = W₊ − E₊ + β(Z − W),  β making the step on the tangent space conjugate to Z − W
+        X₊ = polar(X + (I − XXᵀ)TXΘ(Θ² + λ²I)^{-1}),  Θ₊ = X₊ᵀTX₊,  λ = damping·‖E₊‖_F
+
+    Raises ValueError unless damping > 0.
+    """
+    damping = validate.positive("damping", damping)
+
+    def step(state):
+        X, Theta, W, E = state
+        Z = state.estimate
+        Delta, H = Z - W, (yield Z) - E  # H = M*M(Δ)
+        curvature = _inner(Delta, H)
+        W_step = _ratio(-_inner(E, Delta), curvature, 1.0)  # 1 where W = Z, as at the start: E becomes E_Z
+        W, E = W + W_step * Delta, E + W_step * H
+        XtE, XtH = mT(X) @ E, mT(X) @ H
+        along = 2 * _inner(XtE, XtH) - _inner(XtE @ X, XtH @ X)  # ⟨P_T E, H⟩ on the tangent space T at XΘXᵀ
+        T = W - E + _ratio(along, curvature, 0.0) * Delta
+        G = T @ X
+        X = stiefel.polar(X, _preconditioned(G - X @ (mT(X) @ G), Theta, damping, E))
+        return Conjugate(X, sym(mT(X) @ T @ X), W, E)
+
+    return step
+
+
+def _preconditioned(G, Theta, damping, E):
+    """Return GΘ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F."""
+    theta, V = array_namespace(Theta).linalg.eigh(Theta)
+    # TINY only keeps 0/0 away, at E = 0 with spare directions.
+    weights = theta / (theta**2 + damping**2 * squared_norm(E)[..., None] + TINY)
+    # Scale column by column: the factor formed first would mix the huge weights of spare directions into the rest.
+    return (G @ V * weights[..., None, :]) @ mT(V)
+
+
+def _inner(S, T):
+    """Return ⟨S, T⟩ as (..., 1, 1)."""
+    return array_namespace(S).sum(S * T, axis=(-2, -1), keepdims=True)
+
+
+def _ratio(above, below, otherwise):
+    """Return above/below where below > 0, else `otherwise`."""
+    xp = array_namespace(above)
+    positive = below > 0
+    one = xp.ones_like(below)
+    return xp.where(positive, above / xp.where(positive, below, one), otherwise * one)
 
 
 def gradient_descent(eta):
@@ -231,7 +299,7 @@ def normalized_iterative_hard_thresholding(momentum=0.0):
         E = yield Z
         G = _tangent(X, E)
         MMG = (yield Z + G) - E
-        eta = _ratio(_inner(G, G), _inner(G, MMG))
+        eta = _ratio(_inner(G, G), _inner(G, MMG), 0.0)
         X, Theta = _hard_threshold(Z - eta * E + momentum * state.W, X.shape[-1])
         return Thresholded(X, Theta, X @ Theta @ mT(X) - Z, state.MMW)
 
@@ -239,7 +307,7 @@ def normalized_iterative_hard_thresholding(momentum=0.0):
 
 
 def conjugate_gradient_iterative_hard_thresholding():
-    """Return the step of CGIHT (Blanchard, Tanner, Wei 2015, Inf. Inference): Z₊ = H_r(Z + αW), W conjugate to the last.
+    """Return the step of CGIHT (Blanchard, Tanner, Wei 2015, Inf. Inference): Z₊ = H_r(Z + αW₊).
 
     W₊ = G + βP_T(W) with G = −P_T(E), ⟨M(G), M(W)⟩ + β‖M(W)‖² = 0 and α = ⟨G, W₊⟩/‖M(W₊)‖². Where the paper takes
     M(P_T(W)) anew we keep M*M(W) of the last step, which saves a product. Two products with M*M a step.
@@ -249,9 +317,9 @@ def conjugate_gradient_iterative_hard_thresholding():
         Z, X = state.estimate, state.X
         E = yield Z
         G = -_tangent(X, E)
-        W = G - _ratio(_inner(G, state.MMW), _inner(state.W, state.MMW)) * _tangent(X, state.W)
+        W = G - _ratio(_inner(G, state.MMW), _inner(state.W, state.MMW), 0.0) * _tangent(X, state.W)
         MMW = (yield Z + W) - E
-        X, Theta = _hard_threshold(Z + _ratio(_inner(G, W), _inner(W, MMW)) * W, X.shape[-1])
+        X, Theta = _hard_threshold(Z + _ratio(_inner(G, W), _inner(W, MMW), 0.0) * W, X.shape[-1])
         return Thresholded(X, Theta, W, MMW)
 
     return step
@@ -273,20 +341,17 @@ def _tangent(X, E):
     return XXE + mT(XXE) - X @ (mT(X) @ EX) @ mT(X)
 
 
-def _inner(A, B):
-    return array_namespace(A).sum(A * B, axis=(-2, -1))[..., None, None]
-
-
-def _ratio(a, b):
-    """a/b, and 0 where b = 0: at the solution, and before there is a last direction."""
-    xp = array_namespace(a)
-    return xp.where(b > 0, a, xp.zeros_like(a)) / xp.where(b > 0, b, xp.ones_like(b))
-
-
 def start_directed(m, r, rng, xp=array_api_compat.numpy):
     """Return X uniform on St(m, r) and Θ = 0, for each generator of `rng` (a Generator or a list of them)."""
     X = stiefel.random(m, r, rng, xp)
     return Directed(X, xp.zeros((*X.shape[:-2], r, r), dtype=X.dtype))
+
+
+def start_conjugate(m, r, rng, xp=array_api_compat.numpy):
+    """Return `start_directed` with W = 0: the start of PWN1, for each generator of `rng` (a Generator or a list)."""
+    X, Theta = start_directed(m, r, rng, xp)
+    W = xp.zeros((*X.shape[:-2], m, m), dtype=X.dtype)
+    return Conjugate(X, Theta, W, W)
 
 
 def start_factored(m, r, rng, scale=1.0, xp=array_api_compat.numpy):
