@@ -91,6 +91,13 @@ def test_a_setting_out_of_range_is_refused(case):
         ("eta", lambda value: methods.weight_normalization(value)),
         ("mu", lambda value: methods.weight_normalization(1.0, value)),
         ("eta", lambda value: methods.gradient_descent(value)),
+        ("eta", lambda value: methods.scaled_gradient_descent(value, 0.1)),
+        ("damping", lambda value: methods.scaled_gradient_descent(0.5, value)),
+        ("eta", lambda value: methods.preconditioned_gradient_descent(value)),
+        ("damping", lambda value: methods.preconditioned_gradient_descent(0.5, value)),
+        ("eta", lambda value: methods.asymmetric_gradient_descent(value)),
+        ("eta", lambda value: methods.approximate_gauss_newton(value)),
+        ("eta", lambda value: methods.iterative_hard_thresholding(value)),
         ("eta", lambda value: theory.contraction([1.0], value)),
         ("eta", lambda value: theory.escape_times(np.eye(1), [1.0], value)),
         ("eta", lambda value: theory.gd_tail(9, 5, 4, 3, value)),
@@ -100,6 +107,14 @@ def test_a_setting_out_of_range_is_refused(case):
 )
 def test_step_sizes_and_scales_are_positive_and_finite(name, use, value):
     refused(lambda: use(value), f"{name} = ", "must be a finite number > 0")
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, "0", None, True])
+@pytest.mark.parametrize(
+    "step", [lambda b: methods.iterative_hard_thresholding(1.0, b), methods.normalized_iterative_hard_thresholding]
+)
+def test_momentum_is_finite_and_not_negative(step, value):
+    refused(lambda: step(value), "momentum = ", "must be a finite number >= 0")
 
 
 @settings(max_examples=100, deadline=None)

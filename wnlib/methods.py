@@ -11,7 +11,7 @@ import array_api_compat.numpy
 
 from wnlib import stiefel, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import eye_like, mT, squared_norm, sym
+from wnlib.linalg import eigh, eye_like, mT, squared_norm, sym
 
 TINY = 1e-300
 
@@ -167,7 +167,7 @@ def one_product_weight_normalization(damping=0.1):
 
 def _preconditioned(G, Theta, damping, E):
     """Return GΘ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F."""
-    theta, V = array_namespace(Theta).linalg.eigh(Theta)
+    theta, V = eigh(Theta)
     # TINY only keeps 0/0 away, at E = 0 with spare directions.
     weights = theta / (theta**2 + damping**2 * squared_norm(E)[..., None] + TINY)
     # Scale column by column: the factor formed first would mix the huge weights of spare directions into the rest.
@@ -262,13 +262,17 @@ def approximate_gauss_newton(eta=1.0):
 
     def step(state):
         L, R = state
-        pinv = array_namespace(L).linalg.pinv
         E = (yield state.estimate) + state.skew
-        state = Paired(L - eta * (E @ mT(pinv(R))), R)
+        state = Paired(L - eta * (E @ mT(_pseudo_inverse(R))), R)
         E = (yield state.estimate) + state.skew
-        return Paired(state.L, R - eta * (mT(E) @ mT(pinv(state.L))))
+        return Paired(state.L, R - eta * mT(_pseudo_inverse(state.L) @ E))
 
     return step
+
+
+def _pseudo_inverse(L):
+    xp = array_namespace(L)
+    return xp.linalg.pinv(xp.where(xp.isfinite(L), L, xp.zeros_like(L)))  # E is NaN where L is; LAPACK would raise
 
 
 def iterative_hard_thresholding(eta=1.0, momentum=0.0):
@@ -328,9 +332,8 @@ def conjugate_gradient_iterative_hard_thresholding():
 def _hard_threshold(Z, r):
     """The eigenvectors (..., m, r) of Z's r largest eigenvalues, and their positive parts on a diagonal."""
     xp = array_namespace(Z)
-    values, vectors = xp.linalg.eigh(Z)
-    values = values[..., -r:]
-    values = xp.where(values > 0, values, xp.zeros_like(values))
+    values, vectors = eigh(Z)
+    values = xp.where(values[..., -r:] < 0, xp.zeros_like(values[..., -r:]), values[..., -r:])
     return vectors[..., -r:], values[..., None] * eye_like(Z[..., :r, :r])
 
 
