@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import textbook
 
-from wnlib import lockstep, methods, problems, sensing, stiefel
+from wnlib import fits, lockstep, methods, problems, sensing, stiefel
 from wnlib.backend import to_numpy
 from wnlib.linalg import mT
 
@@ -224,3 +224,121 @@ def test_a_member_that_blows_up_leaves_the_others_alone(xp, name):
     sound, mixed = (to_numpy(end.estimate) for end in ends)
     np.testing.assert_allclose(mixed[0], sound[0], atol=1e-13)
     assert np.all(np.isnan(mixed[1]))
+
+
+PRECONDITIONED = {
+    "PWN": (
+        methods.preconditioned_weight_normalization(0.7, 1.3, 0.4),
+        methods.start_directed,
+        lambda *start: textbook.preconditioned_weight_normalization(*start, 0.7, 1.3, 0.4, 12),
+    ),
+    "PWN, exact magnitude": (
+        methods.preconditioned_weight_normalization(0.7, "exact", 0.4),
+        methods.start_directed,
+        lambda *start: textbook.preconditioned_weight_normalization(*start, 0.7, None, 0.4, 12),
+    ),
+    "PWN1": (
+        methods.one_product_weight_normalization(0.4),
+        methods.start_conjugate,
+        lambda *start: textbook.one_product_weight_normalization(*start, 0.4, 12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRECONDITIONED)
+def test_preconditioned_steps_are_the_textbooks(xp, name):
+    step, starts, textbooks = PRECONDITIONED[name]
+    seeds, truth, operator, data = setting(xp)
+    start = starts(6, 3, seeds.start, xp)
+    Theta = xp.asarray(np.broadcast_to(np.diag([0.9, 0.4, -0.3]), (3, 3, 3)).copy())
+    start = start._replace(Theta=Theta)
+    if name == "PWN1":
+        start = start._replace(W=start.estimate)
+    end = lockstep.run(operator, {"run": lockstep.Run(step, start, data, truth.A)}, 12)["run"].state
+    for s in range(3):
+        Ms = textbook.matrices(to_numpy(operator.matrix)[s], 6)
+        y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
+        X, Theta = textbooks(Ms, y, to_numpy(start.X)[s], to_numpy(start.Theta)[s])
+        np.testing.assert_allclose(to_numpy(end.X)[s], X, atol=1e-8)
+        np.testing.assert_allclose(to_numpy(end.Theta)[s], Theta, atol=1e-8)
+
+
+@pytest.mark.parametrize("m, r, r_A", [(10, 5, 3), (40, 12, 3), (6, 6, 2), (12, 4, 4)])
+@pytest.mark.parametrize("kappa", [1.0, 10.0, 1e4])
+def test_one_undamped_step_is_exact_in_population_and_only_at_eta_1(m, r, r_A, kappa):
+    seeds = problems.streams(0, 5)
+    truth = problems.truth(m, problems.spectrum(r_A, kappa), seeds.truth)
+    operator = sensing.population(m, None, None)
+    X = stiefel.random(m, r, seeds.start)
+    start = methods.Directed(X, mT(X) @ truth.A @ X)
+    error = {}
+    for eta in (1.0, 0.9):
+        step = methods.preconditioned_weight_normalization(eta, damping=0.0)
+        state, _ = first_ask(step, start, operator, truth.A)
+        error[eta] = np.median(np.sum((state.estimate - truth.A) ** 2, axis=(-2, -1)))
+    assert error[1.0] <= 1e-24
+    assert r == m or error[0.9] >= 1e-3  # r = m: nothing is left for X to find
+
+
+def products(step, start, m, r, n, kappas, steps, level=1e-20, seeds=6):
+    """Iterations to a squared error of `level` (seeds, κ), NaN where it is not reached."""
+    streams = problems.streams(0, seeds)
+    truth = problems.truth(m, np.stack([problems.spectrum(3, kappa) for kappa in kappas]), streams.truth)
+    operator = sensing.operator("triangular" if n >= m * (m + 1) / 2 else "dense", m, n, streams.operator)
+    run = lockstep.Run(step, start(m, r, streams.start), None, truth.A)
+    trace = lockstep.run(operator, {"run": run}, steps, record=np.arange(steps + 1), tolerance=level)["run"]
+    return fits.first_below(trace.steps, trace.squared_error, level), trace
+
+
+def test_preconditioning_frees_the_iterations_from_kappa():
+    kappas = [10.0, 100.0, 1000.0, 1e4]
+    for step, start in [
+        (methods.preconditioned_weight_normalization(), methods.start_directed),
+        (methods.preconditioned_weight_normalization(mu="exact"), methods.start_directed),
+        (methods.one_product_weight_normalization(), methods.start_conjugate),
+    ]:
+        counts, _ = products(step, start, 10, 5, 60_000, kappas, 20, level=1e-24)
+        assert np.max(counts) <= 20
+        median = np.median(counts, axis=0)
+        assert median[2] / median[0] <= 1.3
+
+
+def test_exact_magnitude_converges_where_the_fixed_step_does_not():
+    # r = m: X is square, Θ is all there is, and law 7 asks for n > 5.83 d.
+    counts = {}
+    for mu in (2.0, "exact"):
+        step = methods.preconditioned_weight_normalization(mu=mu)
+        counts[mu], _ = products(step, methods.start_directed, 16, 16, 600, [10.0], 80)
+    assert np.all(np.isnan(counts[2.0])) and np.all(counts["exact"] <= 60)
+
+
+@pytest.mark.parametrize("n", [1200, 420, 210])
+def test_one_product_shrinks_the_error_by_the_conjugate_gradient_rate(n):
+    # Marchenko–Pastur: ‖·‖_F falls by √(D/n) a product on D = 105 dimensions; between 1e-6 and 1e-20, squared.
+    step = methods.one_product_weight_normalization()
+    _, trace = products(step, methods.start_conjugate, 20, 6, n, [10.0, 1000.0], 150, seeds=12)
+    slopes = [
+        fits.exponential(trace.steps, error, 1e-6, 1e-20).slope for error in trace.squared_error.reshape(-1, 24).T
+    ]
+    np.testing.assert_allclose(np.median(slopes) / np.log(105 / n), 1, atol=0.15)
+
+
+def test_one_product_never_raises_the_loss_of_its_best_point():
+    # Exact line search: ‖M(W) − y‖ cannot rise, however bad the trial; E is the gradient at W to rounding.
+    streams = problems.streams(0, 4)
+    truth = problems.truth(8, problems.spectrum(2, 50.0), streams.truth)
+    operator = sensing.operator("dense", 8, 30, streams.operator)
+    data = sensing.data(operator, truth.A, 1e-2, streams.noise)
+    state, step = methods.start_conjugate(8, 4, streams.start), methods.one_product_weight_normalization()
+    losses = []
+    for _ in range(60):
+        state, _ = first_ask(step, state, operator, data)
+        np.testing.assert_allclose(state.E, operator.normal(state.W)[0] - data, atol=1e-12)
+        losses.append(np.sum(state.W * (state.E - data), axis=(-2, -1)))
+    assert np.max(np.diff(losses, axis=0)) <= 1e-12
+
+
+def test_preconditioned_recovers_from_fewer_measurements_than_dimensions():
+    step = methods.preconditioned_weight_normalization()
+    counts, trace = products(step, methods.start_directed, 20, 6, 100, [100.0], 700, level=1e-10)
+    assert np.sum(np.isnan(counts)) == 0 and np.all(trace.squared_error[-1] <= 1e-10)

@@ -115,20 +115,44 @@ def preconditioned_weight_normalization(eta=1.0, mu=2.0, damping=0.1):
 
     In the step of X, Θ is replaced by Θ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F, and the part along X is dropped: in
     population, at λ = 0 and η = 1, X − G contains range(U) exactly and one step recovers A. Two products with M*M
-    a step. Raises ValueError unless eta, mu, damping > 0.
+    a step. With mu = "exact" Θ is the subject of an exact line search along its gradient, for no further product: see
+    `_search_magnitude_first`; use it where μ = 2 is unstable, n < 5.83 r(r+1)/2. Raises ValueError unless
+    eta, mu > 0 and damping >= 0.
     """
-    eta, mu = validate.positive("eta", eta), validate.positive("mu", mu)
-    damping = validate.positive("damping", damping)
+    eta, damping = validate.positive("eta", eta), validate.real("damping", damping, 0)
+    if isinstance(mu, str) and mu == "exact":
+        return _search_magnitude_first(eta, damping)
+    mu = validate.real("mu", mu, 0, strict=True, why="or 'exact'")
 
     def step(state):
         X, Theta = state
         E = yield X @ Theta @ mT(X)
-        G = E @ X
-        G = _preconditioned(G - X @ (mT(X) @ G), Theta, damping, E)
-        X = stiefel.polar(X, -eta * G)
+        X = stiefel.polar(X, -eta * _preconditioned(E @ X, X, Theta, damping, E))
         E = yield X @ Theta @ mT(X)
         Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
         return Directed(X, Theta)
+
+    return step
+
+
+def _search_magnitude_first(eta, damping):
+    """Return PWN's step with an exact line search on Θ: the same two products, Θ moving before X.
+
+    M*M is linear, so the answers at Θ and at the trial Θ − S, S = XᵀEX, give the line's minimiser and E there. The step
+    of X needs no more; Θ₊ = X₊ᵀ(XΘXᵀ − ηE)X₊ is the gradient step seen from X₊, exact in population at η = 1.
+    """
+
+    def step(state):
+        X, Theta = state
+        Z = X @ Theta @ mT(X)
+        E = yield Z
+        S = mT(X) @ E @ X
+        H = E - (yield Z - X @ S @ mT(X))  # M*M(XSXᵀ)
+        t = _ratio(_inner(S, S), _inner(S, mT(X) @ H @ X), 0.0)
+        Theta, E = Theta - t * S, E - t * H
+        T = X @ Theta @ mT(X) - eta * E
+        X = stiefel.polar(X, -eta * _preconditioned(E @ X, X, Theta, damping, E))
+        return Directed(X, sym(mT(X) @ T @ X))
 
     return step
 
@@ -144,34 +168,34 @@ def one_product_weight_normalization(damping=0.1):
         T  = W₊ − E₊ + β(Z − W),  β making the step on the tangent space conjugate to Z − W
         X₊ = polar(X + (I − XXᵀ)TXΘ(Θ² + λ²I)^{-1}),  Θ₊ = X₊ᵀTX₊,  λ = damping·‖E₊‖_F
 
-    Raises ValueError unless damping > 0.
+    In units of Gaussian measurements the error shrinks by √(D/n) a product, D = r(2m − r + 1)/2: see notebook 12. Needs
+    n > D; below, PWN goes on. Raises ValueError unless damping >= 0.
     """
-    damping = validate.positive("damping", damping)
+    damping = validate.real("damping", damping, 0)
 
     def step(state):
         X, Theta, W, E = state
         Z = state.estimate
         Delta, H = Z - W, (yield Z) - E  # H = M*M(Δ)
         curvature = _inner(Delta, H)
-        W_step = _ratio(-_inner(E, Delta), curvature, 1.0)  # 1 where W = Z, as at the start: E becomes E_Z
-        W, E = W + W_step * Delta, E + W_step * H
+        t = _ratio(-_inner(E, Delta), curvature, 1.0)  # 1 where W = Z, as at the start: E becomes E_Z
+        W, E = W + t * Delta, E + t * H
         XtE, XtH = mT(X) @ E, mT(X) @ H
         along = 2 * _inner(XtE, XtH) - _inner(XtE @ X, XtH @ X)  # ⟨P_T E, H⟩ on the tangent space T at XΘXᵀ
         T = W - E + _ratio(along, curvature, 0.0) * Delta
-        G = T @ X
-        X = stiefel.polar(X, _preconditioned(G - X @ (mT(X) @ G), Theta, damping, E))
+        X = stiefel.polar(X, _preconditioned(T @ X, X, Theta, damping, E))
         return Conjugate(X, sym(mT(X) @ T @ X), W, E)
 
     return step
 
 
-def _preconditioned(G, Theta, damping, E):
-    """Return GΘ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F."""
+def _preconditioned(G, X, Theta, damping, E):
+    """Return (I − XXᵀ)GΘ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F."""
     theta, V = eigh(Theta)
     # TINY only keeps 0/0 away, at E = 0 with spare directions.
     weights = theta / (theta**2 + damping**2 * squared_norm(E)[..., None] + TINY)
-    # Scale column by column: the factor formed first would mix the huge weights of spare directions into the rest.
-    return (G @ V * weights[..., None, :]) @ mT(V)
+    # Column by column: a matrix of weights formed first would mix the huge ones of spare directions into the rest.
+    return ((G - X @ (mT(X) @ G)) @ V * weights[..., None, :]) @ mT(V)
 
 
 def _inner(S, T):
