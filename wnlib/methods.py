@@ -40,7 +40,11 @@ class Factored(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """sym(LRᵀ) with L, R (..., m, r): symmetric measurements see nothing of the skew part of LRᵀ."""
+    """sym(LRᵀ) with L, R (..., m, r).
+
+    Symmetric measurements see nothing of the skew part of LRᵀ, and A has none: the methods add it to E, as if it were
+    measured; else they stall.
+    """
 
     L: Any
     R: Any
@@ -64,11 +68,7 @@ class Thresholded(NamedTuple):
     Theta: Any
     W: Any
     MMW: Any
-
-    @property
-    def estimate(self):
-        """XΘXᵀ (..., m, m)."""
-        return self.X @ self.Theta @ mT(self.X)
+    estimate = Directed.estimate
 
 
 class Conjugate(NamedTuple):
@@ -81,11 +81,7 @@ class Conjugate(NamedTuple):
     Theta: Any
     W: Any
     E: Any
-
-    @property
-    def estimate(self):
-        """XΘXᵀ (..., m, m)."""
-        return self.X @ self.Theta @ mT(self.X)
+    estimate = Directed.estimate
 
 
 def weight_normalization(eta, mu=2.0, retraction="polar"):
@@ -277,10 +273,10 @@ def asymmetric_gradient_descent(eta):
 
 
 def approximate_gauss_newton(eta=1.0):
-    """Return the step of AGN (Jia, Feng, Meng, Sun 2024, NeurIPS), or APGD (Liu et al. 2025): L and R in turn.
+    """Return the step of AGN (Jia, Feng, Meng, Sun 2024, NeurIPS), or APGD (Liu et al. 2025, arXiv 2502.00463).
 
-    L₊ = L − ηE(R⁺)ᵀ, then R₊ = R − ηE(L₊⁺)ᵀ with E retaken at (L₊, R); ⁺ is the pseudo-inverse. Two products with M*M a
-    step. eta > 0.
+    L₊ = L − ηE(R⁺)ᵀ, then R₊ = R − ηEᵀ(L₊⁺)ᵀ with E retaken at (L₊, R); ⁺ is the pseudo-inverse. One step
+    recovers A in population at η = 1. Two products with M*M a step. eta > 0.
     """
     eta = validate.positive("eta", eta)
 
