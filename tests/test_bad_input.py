@@ -70,6 +70,10 @@ SIMPLE = {
     "matrix columns": (lambda: sensing.Dense(np.ones((2, 5))), "matrix has 5 columns", "d = m(m+1)/2"),
     "matrix nan": (lambda: sensing.Dense(np.full((2, 6), np.nan)), "matrix has entries that are NaN", "must be finite"),
     "matrix integer": (lambda: sensing.Dense(np.ones((2, 6), int)), "matrix has dtype int64", "float32 or float64"),
+    "damping of PWN": (lambda: methods.preconditioned_weight_normalization(damping=-0.1), "damping = -0.1", ">= 0"),
+    "damping of PWN1": (lambda: methods.one_product_weight_normalization(np.nan), "damping = nan", "finite", ">= 0"),
+    "mu of PWN": (lambda: methods.preconditioned_weight_normalization(1, "exakt"), "mu = 'exakt'", "or 'exact'"),
+    "m of PWN1": (lambda: methods.start_conjugate(3, 4, rng()), "r = 4", "from 1 to 3"),
     "tail at r = r_A": (lambda: theory.gd_tail(9, 5, 3, 3, 0.1), "r = 3", ">= 4", "no such tail"),
     "tail m < r_A": (lambda: theory.gd_tail(9, 2, 5, 3, 0.1), "m = 2", ">= 3"),
     "tail t": (lambda: theory.gd_tail([0, 1], 5, 4, 3, 0.1), "t = [0, 1]", "> 0"),
@@ -91,6 +95,15 @@ def test_a_setting_out_of_range_is_refused(case):
         ("eta", lambda value: methods.weight_normalization(value)),
         ("mu", lambda value: methods.weight_normalization(1.0, value)),
         ("eta", lambda value: methods.gradient_descent(value)),
+        ("eta", lambda value: methods.scaled_gradient_descent(value, 0.1)),
+        ("damping", lambda value: methods.scaled_gradient_descent(0.5, value)),
+        ("eta", lambda value: methods.preconditioned_gradient_descent(value)),
+        ("damping", lambda value: methods.preconditioned_gradient_descent(0.5, value)),
+        ("eta", lambda value: methods.asymmetric_gradient_descent(value)),
+        ("eta", lambda value: methods.approximate_gauss_newton(value)),
+        ("eta", lambda value: methods.iterative_hard_thresholding(value)),
+        ("eta", lambda value: methods.preconditioned_weight_normalization(value)),
+        ("mu", lambda value: methods.preconditioned_weight_normalization(1.0, value)),
         ("eta", lambda value: theory.contraction([1.0], value)),
         ("eta", lambda value: theory.escape_times(np.eye(1), [1.0], value)),
         ("eta", lambda value: theory.gd_tail(9, 5, 4, 3, value)),
@@ -100,6 +113,14 @@ def test_a_setting_out_of_range_is_refused(case):
 )
 def test_step_sizes_and_scales_are_positive_and_finite(name, use, value):
     refused(lambda: use(value), f"{name} = ", "must be a finite number > 0")
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, "0", None, True])
+@pytest.mark.parametrize(
+    "step", [lambda b: methods.iterative_hard_thresholding(1.0, b), methods.normalized_iterative_hard_thresholding]
+)
+def test_momentum_is_finite_and_not_negative(step, value):
+    refused(lambda: step(value), "momentum = ", "must be a finite number >= 0")
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import textbook
 
-from wnlib import lockstep, methods, problems, sensing, stiefel
+from wnlib import fits, lockstep, methods, problems, sensing, stiefel
 from wnlib.backend import to_numpy
 from wnlib.linalg import mT
 
@@ -117,3 +117,228 @@ def test_every_retraction_runs_on_every_backend(xp, name):
     run = lockstep.Run(step, methods.start_directed(6, 3, seeds.start, xp), data, truth.A)
     error = lockstep.run(operator, {"wn": run}, 60)["wn"].squared_error
     assert np.all(error[-1] < 0.1 * error[0])
+
+
+def start_paired(m, r, rng, xp):
+    L, R = (methods.start_factored(m, r, rng, scale, xp).Y for scale in (0.6, 0.2))
+    return methods.Paired(L, R)
+
+
+def start_thresholded(m, r, rng, xp):
+    X, Theta = methods.start_directed(m, r, rng, xp)
+    W = xp.zeros((*X.shape[:-2], m, m))
+    return methods.Thresholded(X, Theta, W, W)
+
+
+def norm(E):
+    return np.sqrt(np.sum(E**2))
+
+
+# Each peer: wnlib's step, its start, and the textbook's estimate from measurement matrices, data and that start.
+PEERS = {
+    "ScaledGD": (
+        methods.scaled_gradient_descent(0.4, 0.02),
+        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        lambda Ms, y, Y: square(textbook.scaled_gradient_descent(Ms, y, Y, 0.4, 0.02, STEPS)),
+    ),
+    "PrecGD": (
+        methods.preconditioned_gradient_descent(0.4, 0.3),
+        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        lambda Ms, y, Y: square(textbook.scaled_gradient_descent(Ms, y, Y, 0.4, lambda E: 0.3 * norm(E), STEPS)),
+    ),
+    "asymmetric GD": (
+        methods.asymmetric_gradient_descent(0.3),
+        start_paired,
+        lambda Ms, y, L, R: both(textbook.asymmetric_gradient_descent(*nonsymmetric(Ms, y), L, R, 0.3, STEPS)),
+    ),
+    "AGN": (
+        methods.approximate_gauss_newton(0.6),
+        start_paired,
+        lambda Ms, y, L, R: both(textbook.approximate_gauss_newton(*nonsymmetric(Ms, y), L, R, 0.6, STEPS)),
+    ),
+    "IHT": (
+        methods.iterative_hard_thresholding(0.5, 0.3),
+        start_thresholded,
+        lambda Ms, y, X, *rest: textbook.iterative_hard_thresholding(Ms, y, X, 0.5, 0.3, STEPS),
+    ),
+    "NIHT": (
+        methods.normalized_iterative_hard_thresholding(0.2),
+        start_thresholded,
+        lambda Ms, y, X, *rest: textbook.iterative_hard_thresholding(Ms, y, X, None, 0.2, STEPS),
+    ),
+    "CGIHT": (
+        methods.conjugate_gradient_iterative_hard_thresholding(),
+        start_thresholded,
+        lambda Ms, y, X, *rest: textbook.conjugate_gradient_iterative_hard_thresholding(Ms, y, X, STEPS),
+    ),
+}
+STEPS = 6  # enough for every term to count, few enough that the errors are still far from rounding
+
+
+def square(Y):
+    return Y @ Y.T
+
+
+def both(LR):
+    return 0.5 * (LR[0] @ LR[1].T + LR[1] @ LR[0].T)
+
+
+def nonsymmetric(Ms, y):
+    extended = textbook.with_skew(Ms)
+    return extended, np.concatenate([y, np.zeros(len(extended) - len(Ms))])
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_the_textbooks(xp, name):
+    step, make_start, reference = PEERS[name]
+    m, r, S = 6, 3, 3
+    seeds, truth, operator, data = setting(xp, m, r, S=S)
+    start = make_start(m, r, seeds.start, xp)
+    trace = lockstep.run(operator, {name: lockstep.Run(step, start, data, truth.A)}, STEPS)[name]
+    assert np.all((trace.squared_error[-1] > 1e-12) & (trace.squared_error[-1] < trace.squared_error[0]))
+    for s in range(S):
+        Ms = textbook.matrices(to_numpy(operator.matrix)[s], m)
+        y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
+        expected = reference(Ms, y, *(to_numpy(field)[s] for field in start))
+        np.testing.assert_allclose(to_numpy(trace.state.estimate)[s], expected, atol=1e-10)
+
+
+def test_gauss_newton_and_hard_thresholding_are_exact_in_population():
+    # L₊ = A(R⁺)ᵀ leaves only the row space of R to find, which R₊ does; the eigenvectors of Z − E = A are A's.
+    seeds, truth, operator, data = setting(np, kind="population")
+    for step, start in (
+        (methods.approximate_gauss_newton(1.0), start_paired(6, 3, seeds.start, np)),
+        (methods.iterative_hard_thresholding(1.0), start_thresholded(6, 3, seeds.start, np)),
+    ):
+        state, _ = first_ask(step, start, operator, data)
+        np.testing.assert_allclose(state.estimate, truth.A, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_member_that_blows_up_leaves_the_others_alone(xp, name):
+    step, make_start, _ = PEERS[name]
+    seeds, _, operator, data = setting(xp, S=2)
+    start = make_start(6, 3, seeds.start, xp)
+    lost = xp.asarray(np.array([1.0, np.nan]))[:, None, None]
+    ends = [first_ask(step, type(start)(*(f * spoil for f in start)), operator, data)[0] for spoil in (1.0, lost)]
+    sound, mixed = (to_numpy(end.estimate) for end in ends)
+    np.testing.assert_allclose(mixed[0], sound[0], atol=1e-13)
+    assert np.all(np.isnan(mixed[1]))
+
+
+PRECONDITIONED = {
+    "PWN": (
+        methods.preconditioned_weight_normalization(0.7, 1.3, 0.4),
+        methods.start_directed,
+        lambda *start: textbook.preconditioned_weight_normalization(*start, 0.7, 1.3, 0.4, 12),
+    ),
+    "PWN, exact magnitude": (
+        methods.preconditioned_weight_normalization(0.7, "exact", 0.4),
+        methods.start_directed,
+        lambda *start: textbook.preconditioned_weight_normalization(*start, 0.7, None, 0.4, 12),
+    ),
+    "PWN1": (
+        methods.one_product_weight_normalization(0.4),
+        methods.start_conjugate,
+        lambda *start: textbook.one_product_weight_normalization(*start, 0.4, 12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRECONDITIONED)
+def test_preconditioned_steps_are_the_textbooks(xp, name):
+    step, starts, textbooks = PRECONDITIONED[name]
+    seeds, truth, operator, data = setting(xp)
+    start = starts(6, 3, seeds.start, xp)
+    Theta = xp.asarray(np.broadcast_to(np.diag([0.9, 0.4, -0.3]), (3, 3, 3)).copy())
+    start = start._replace(Theta=Theta)
+    if name == "PWN1":
+        start = start._replace(W=start.estimate)
+    end = lockstep.run(operator, {"run": lockstep.Run(step, start, data, truth.A)}, 12)["run"].state
+    for s in range(3):
+        Ms = textbook.matrices(to_numpy(operator.matrix)[s], 6)
+        y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
+        X, Theta = textbooks(Ms, y, to_numpy(start.X)[s], to_numpy(start.Theta)[s])
+        np.testing.assert_allclose(to_numpy(end.X)[s], X, atol=1e-8)
+        np.testing.assert_allclose(to_numpy(end.Theta)[s], Theta, atol=1e-8)
+
+
+@pytest.mark.parametrize("m, r, r_A", [(10, 5, 3), (40, 12, 3), (6, 6, 2), (12, 4, 4)])
+@pytest.mark.parametrize("kappa", [1.0, 10.0, 1e4])
+def test_one_undamped_step_is_exact_in_population_and_only_at_eta_1(m, r, r_A, kappa):
+    seeds = problems.streams(0, 5)
+    truth = problems.truth(m, problems.spectrum(r_A, kappa), seeds.truth)
+    operator = sensing.population(m, None, None)
+    X = stiefel.random(m, r, seeds.start)
+    start = methods.Directed(X, mT(X) @ truth.A @ X)
+    error = {}
+    for eta in (1.0, 0.9):
+        step = methods.preconditioned_weight_normalization(eta, damping=0.0)
+        state, _ = first_ask(step, start, operator, truth.A)
+        error[eta] = np.median(np.sum((state.estimate - truth.A) ** 2, axis=(-2, -1)))
+    assert error[1.0] <= 1e-24
+    assert r == m or error[0.9] >= 1e-3  # r = m: nothing is left for X to find
+
+
+def products(step, start, m, r, n, kappas, steps, level=1e-20, seeds=6):
+    """Iterations to a squared error of `level` (seeds, κ), NaN where it is not reached."""
+    streams = problems.streams(0, seeds)
+    truth = problems.truth(m, np.stack([problems.spectrum(3, kappa) for kappa in kappas]), streams.truth)
+    operator = sensing.operator("triangular" if n >= m * (m + 1) / 2 else "dense", m, n, streams.operator)
+    run = lockstep.Run(step, start(m, r, streams.start), None, truth.A)
+    trace = lockstep.run(operator, {"run": run}, steps, record=np.arange(steps + 1), tolerance=level)["run"]
+    return fits.first_below(trace.steps, trace.squared_error, level), trace
+
+
+def test_preconditioning_frees_the_iterations_from_kappa():
+    kappas = [10.0, 100.0, 1000.0, 1e4]
+    for step, start in [
+        (methods.preconditioned_weight_normalization(), methods.start_directed),
+        (methods.preconditioned_weight_normalization(mu="exact"), methods.start_directed),
+        (methods.one_product_weight_normalization(), methods.start_conjugate),
+    ]:
+        counts, _ = products(step, start, 10, 5, 60_000, kappas, 20, level=1e-24)
+        assert np.max(counts) <= 20
+        median = np.median(counts, axis=0)
+        assert median[2] / median[0] <= 1.3
+
+
+def test_exact_magnitude_converges_where_the_fixed_step_does_not():
+    # r = m: X is square, Θ is all there is, and law 7 asks for n > 5.83 d.
+    counts = {}
+    for mu in (2.0, "exact"):
+        step = methods.preconditioned_weight_normalization(mu=mu)
+        counts[mu], _ = products(step, methods.start_directed, 16, 16, 600, [10.0], 80)
+    assert np.all(np.isnan(counts[2.0])) and np.all(counts["exact"] <= 60)
+
+
+@pytest.mark.parametrize("n", [1200, 420, 210])
+def test_one_product_shrinks_the_error_by_the_conjugate_gradient_rate(n):
+    # Marchenko–Pastur: ‖·‖_F falls by √(D/n) a product on D = 105 dimensions; between 1e-6 and 1e-20, squared.
+    step = methods.one_product_weight_normalization()
+    _, trace = products(step, methods.start_conjugate, 20, 6, n, [10.0, 1000.0], 150, seeds=12)
+    slopes = [
+        fits.exponential(trace.steps, error, 1e-6, 1e-20).slope for error in trace.squared_error.reshape(-1, 24).T
+    ]
+    np.testing.assert_allclose(np.median(slopes) / np.log(105 / n), 1, atol=0.15)
+
+
+def test_one_product_never_raises_the_loss_of_its_best_point():
+    # Exact line search: ‖M(W) − y‖ cannot rise, however bad the trial; E is the gradient at W to rounding.
+    streams = problems.streams(0, 4)
+    truth = problems.truth(8, problems.spectrum(2, 50.0), streams.truth)
+    operator = sensing.operator("dense", 8, 30, streams.operator)
+    data = sensing.data(operator, truth.A, 1e-2, streams.noise)
+    state, step = methods.start_conjugate(8, 4, streams.start), methods.one_product_weight_normalization()
+    losses = []
+    for _ in range(60):
+        state, _ = first_ask(step, state, operator, data)
+        np.testing.assert_allclose(state.E, operator.normal(state.W)[0] - data, atol=1e-12)
+        losses.append(np.sum(state.W * (state.E - data), axis=(-2, -1)))
+    assert np.max(np.diff(losses, axis=0)) <= 1e-12
+
+
+def test_preconditioned_recovers_from_fewer_measurements_than_dimensions():
+    step = methods.preconditioned_weight_normalization()
+    counts, trace = products(step, methods.start_directed, 20, 6, 100, [100.0], 700, level=1e-10)
+    assert np.sum(np.isnan(counts)) == 0 and np.all(trace.squared_error[-1] <= 1e-10)

@@ -38,3 +38,119 @@ def gradient_descent(Ms, y, Y, eta, steps):
     for _ in range(steps):
         Y = Y - eta * residual_gradient(Ms, Y @ Y.T, y) @ Y
     return Y
+
+
+def with_skew(Ms):
+    """The M_i, and after them an orthonormal basis of the skew matrices: measurements of a symmetric A that give 0."""
+    m = Ms.shape[-1]
+    skew = np.zeros((m * (m - 1) // 2, m, m))
+    i, j = np.tril_indices(m, -1)
+    k = np.arange(len(skew))
+    skew[k, i, j], skew[k, j, i] = np.sqrt(0.5), -np.sqrt(0.5)
+    return np.concatenate([Ms, skew])
+
+
+def scaled_gradient_descent(Ms, y, Y, eta, damping, steps):
+    """ScaledGD(λ): Y₊ = Y − ηEY(YᵀY + λI)^{-1}; a function `damping` of E gives λ anew at each step (PrecGD)."""
+    for _ in range(steps):
+        E = residual_gradient(Ms, Y @ Y.T, y)
+        lam = damping(E) if callable(damping) else damping
+        Y = Y - eta * E @ Y @ np.linalg.inv(Y.T @ Y + lam * np.eye(Y.shape[1]))
+    return Y
+
+
+def asymmetric_gradient_descent(Ms, y, L, R, eta, steps):
+    """L₊ = L − ηER, R₊ = R − ηEᵀL, with M_i that need not be symmetric."""
+    for _ in range(steps):
+        E = residual_gradient(Ms, L @ R.T, y)
+        L, R = L - eta * E @ R, R - eta * E.T @ L
+    return L, R
+
+
+def approximate_gauss_newton(Ms, y, L, R, eta, steps):
+    """AGN: L moves by the least-norm solution D of DRᵀ ≈ E, then R likewise, E retaken; any M_i, symmetric or not."""
+    for _ in range(steps):
+        L = L - eta * scipy.linalg.lstsq(R, residual_gradient(Ms, L @ R.T, y).T)[0].T
+        R = R - eta * scipy.linalg.lstsq(L, residual_gradient(Ms, L @ R.T, y))[0].T
+    return L, R
+
+
+def hard_threshold(Z, r):
+    """The nearest positive semidefinite matrix of rank at most r, and the r leading eigenvectors."""
+    values, vectors = scipy.linalg.eigh(Z)
+    leading = [k for k in np.argsort(values)[::-1][:r] if values[k] > 0]
+    return sum((values[k] * np.outer(vectors[:, k], vectors[:, k]) for k in leading), 0 * Z), vectors[:, -r:]
+
+
+def project_on_tangent_space(X, E):
+    """E − (I − XXᵀ) E (I − XXᵀ)."""
+    outside = np.eye(len(X)) - X @ X.T
+    return E - outside @ E @ outside
+
+
+def iterative_hard_thresholding(Ms, y, X, eta, momentum, steps):
+    """IHT from Z = 0; eta = None takes NIHT's, exact along the gradient projected on the tangent space."""
+    r, Z = X.shape[1], np.zeros((len(X), len(X)))
+    before = Z
+    for _ in range(steps):
+        E = residual_gradient(Ms, Z, y)
+        G = project_on_tangent_space(X, E)
+        step = eta or np.sum(G**2) / np.sum(np.einsum("ijk,jk->i", Ms, G) ** 2)
+        (Z, X), before = hard_threshold(Z - step * E + momentum * (Z - before), r), Z
+    return Z
+
+
+def conjugate_gradient_iterative_hard_thresholding(Ms, y, X, steps):
+    """CGIHT from Z = 0, the conjugacy in the space of measurements."""
+    r, Z = X.shape[1], np.zeros((len(X), len(X)))
+    W, MW = Z, np.zeros(len(y))
+    for step in range(steps):
+        G = -project_on_tangent_space(X, residual_gradient(Ms, Z, y))
+        beta = -np.einsum("ijk,jk->i", Ms, G) @ MW / (MW @ MW) if step else 0.0
+        W = G + beta * project_on_tangent_space(X, W)
+        MW = np.einsum("ijk,jk->i", Ms, W)
+        Z, X = hard_threshold(Z + np.sum(G * W) / (MW @ MW) * W, r)
+    return Z
+
+
+def horizontal_step(X, Theta, direction, damping, E):
+    """polar(X + (I − XXᵀ) direction X Θ(Θ² + λ²I)^{-1}), λ = damping ‖E‖_F, by inverses and a square root."""
+    m, r = X.shape
+    lam = damping * np.linalg.norm(E)
+    Y = X + (np.eye(m) - X @ X.T) @ direction @ X @ Theta @ np.linalg.inv(Theta @ Theta + lam**2 * np.eye(r))
+    return scipy.linalg.polar(Y)[0]
+
+
+def preconditioned_weight_normalization(Ms, y, X, Theta, eta, mu, damping, steps):
+    """PWN; with mu = None the magnitude moves first, by an exact line search."""
+    for _ in range(steps):
+        E = residual_gradient(Ms, X @ Theta @ X.T, y)
+        if mu is None:
+            S = X.T @ E @ X
+            Theta = Theta - np.sum(S**2) / np.sum(np.einsum("ijk,jk->i", Ms, X @ S @ X.T) ** 2) * S
+            Z = X @ Theta @ X.T
+            E = residual_gradient(Ms, Z, y)
+            X = horizontal_step(X, Theta, -eta * E, damping, E)
+            Theta = X.T @ (Z - eta * E) @ X
+        else:
+            X = horizontal_step(X, Theta, -eta * E, damping, E)
+            Theta = Theta - mu / 2 * X.T @ residual_gradient(Ms, X @ Theta @ X.T, y) @ X
+    return X, Theta
+
+
+def one_product_weight_normalization(Ms, y, X, Theta, damping, steps):
+    """PWN1 with every gradient and curvature taken from M itself, however many products that makes."""
+    measure = lambda Z: np.einsum("ijk,jk->i", Ms, Z)  # noqa: E731
+    W = X @ Theta @ X.T
+    for _ in range(steps):
+        move = X @ Theta @ X.T - W
+        if np.any(move):
+            W = W + (measure(move) @ (y - measure(W))) / np.sum(measure(move) ** 2) * move
+        E = residual_gradient(Ms, W, y)
+        P = X @ X.T
+        tangent = P @ E + E @ P - P @ E @ P
+        beta = measure(tangent) @ measure(move) / np.sum(measure(move) ** 2) if np.any(move) else 0
+        T = W - E + beta * move
+        X = horizontal_step(X, Theta, T, damping, E)
+        Theta = X.T @ T @ X
+    return X, Theta

@@ -91,13 +91,19 @@ def _svec_maps(m, xp, dtype, device):
     )
 
 
-def inverse_sqrt(S):
-    """Return S^{-1/2} for symmetric positive definite matrices S (..., r, r), by eigendecomposition.
+def eigh(S):
+    """Return the eigenvalues (..., r), ascending, and eigenvectors (..., r, r) of symmetric S (..., r, r).
 
     A matrix with entries that are not finite gives NaN and leaves the rest of the stack alone (LAPACK raises).
     """
     xp = array_namespace(S)
-    finite = xp.all(xp.isfinite(S), axis=(-2, -1))[..., None, None]
-    values, vectors = xp.linalg.eigh(xp.where(finite, S, eye_like(S)))
-    root = (vectors / xp.sqrt(values)[..., None, :]) @ mT(vectors)
-    return xp.where(finite, root, xp.asarray(xp.nan, dtype=S.dtype, device=S.device))
+    finite = xp.all(xp.isfinite(S), axis=(-2, -1))[..., None]
+    values, vectors = xp.linalg.eigh(xp.where(finite[..., None], S, eye_like(S)))
+    nan = xp.asarray(xp.nan, dtype=S.dtype, device=S.device)
+    return xp.where(finite, values, nan), xp.where(finite[..., None], vectors, nan)
+
+
+def inverse_sqrt(S):
+    """Return S^{-1/2} for symmetric positive definite matrices S (..., r, r); NaN where S has entries not finite."""
+    values, vectors = eigh(S)
+    return (vectors / array_namespace(S).sqrt(values)[..., None, :]) @ mT(vectors)
