@@ -6,8 +6,9 @@ Trial i has the same truth and starts at every n, and the same draws however man
 
 import numpy as np
 
+import wnlib.backend
 from wnlib import lockstep, methods, problems, sensing, theory, validate
-from wnlib.backend import array_namespace, name, namespace, to_numpy
+from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import dim_sym, mT, squared_norm
 
 RECOVERED = 1e-3  # ‖Z − A‖_F / ‖A‖_F
@@ -18,7 +19,7 @@ POWER_STEPS = 120  # by then the projected power iterations have flattened out
 def samples(m, r_A, points):
     """Return `points` numbers of measurements n, geometric, from A's degrees of freedom to 10d, d = m(m+1)/2."""
     low = theory.degrees_of_freedom(m, r_A)
-    return [round(n) for n in np.geomspace(low, 10 * dim_sym(m), validate.integer("points", points, 2))]
+    return sorted({round(n) for n in np.geomspace(low, 10 * dim_sym(m), validate.integer("points", points, 2))})
 
 
 def cells(
@@ -30,22 +31,28 @@ def cells(
     `recover` for each n and each batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError or
     TypeError for parameters out of range.
     """
-    for r in ranks:
+    for r in [*ranks, *rip_ranks]:
         problems.require_rank(r, r_A, m)
-    validate.integer("trials", trials, 1)
-    validate.integer("batch", batch, 1)
-    if not len(steps_wn) == len(steps_gd) == len(steps_pwn) == len(kappas):
-        raise ValueError(f"steps_wn, steps_gd, steps_pwn: must have one entry for each of kappas = {kappas}")
-    here = name(namespace(backend))  # resolved: two machines' "auto" must not share an address
-    shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "alpha": alpha, "seed": seed, "backend": here}
-    shared |= {"steps": {"WN": steps_wn, "PWN": steps_pwn, "GD": steps_gd}}
-    steps = sum(2 * s for s in [*steps_wn, *steps_pwn]) + sum(steps_gd)  # products of one trial and rank, at most
+    for kappa in kappas:
+        problems.spectrum(r_A, kappa)
+    budgets = {"WN": steps_wn, "PWN": steps_pwn, "GD": steps_gd}
+    for method, steps in budgets.items():
+        if len([validate.integer(f"steps of {method}", s, 1) for s in steps]) != len(kappas):
+            raise ValueError(f"steps of {method} = {steps}: must be one budget for each of kappas = {kappas}")
+    validate.positive("alpha", alpha)
+    for label, value in {"trials": trials, "batch": batch, "rip_starts": rip_starts}.items():
+        validate.integer(label, value, 1)
+    # Resolved: what "auto" is on two machines must not share an address.
+    here = wnlib.backend.name(wnlib.backend.namespace(backend))
+    shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "steps": budgets, "alpha": alpha}
+    shared |= {"seed": seed, "backend": here}
+    products = sum(2 * s for s in [*steps_wn, *steps_pwn]) + sum(steps_gd)  # of one trial and rank, at most
     listed = []
     for n in samples(m, r_A, points):
         rows = min(n, dim_sym(m) / 2)  # a product costs two passes over n×d, or one over d×d
         for first in range(0, trials, batch):
             count = min(batch, trials - first)
-            work = count * len(ranks) * steps * rows * dim_sym(m)
+            work = count * len(ranks) * products * rows * dim_sym(m)
             listed.append((recover, shared | {"n": n, "first": first, "trials": count}, work))
         for r in rip_ranks:
             k = min(r + r_A + 1, m)
@@ -67,7 +74,7 @@ def recover(*, m, r_A, n, ranks, kappas, steps, alpha, first, trials, seed, back
     "diverged": likewise, 1 or 0}. Recorded are 0 and every 20th step. Gradients in the residual form (no noise); step
     sizes: WN η = 1, μ = 2; PWN its own; GD 0.2 from a start of scale `alpha`, all with the spectrum linear in 1…1/κ.
     """
-    xp = namespace(backend)
+    xp = wnlib.backend.namespace(backend)
     streams = problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))
     sigma = np.stack([problems.spectrum(r_A, kappa) for kappa in kappas])
     truth = problems.truth(m, sigma, streams.truth, xp)
@@ -106,7 +113,7 @@ def rip(*, m, n, k, starts, seed, backend):
     Z ← P_k(BZ)/‖P_k(BZ)‖, P_k keeping the k eigenvalues largest in size: ⟨Z, BZ⟩ never falls. Starts are random of
     rank k. {"upper": ‖M(Z)‖² − 1, "lower": 1 − ‖M(Z)‖²} where they end, lists; at k = m those are M*M's extremes.
     """
-    xp = namespace(backend)
+    xp = wnlib.backend.namespace(backend)
     streams = problems.streams(seed, starts)
     M = _operator(m, n, streams.operator[:1], xp)
     factor = xp.stack([xp.asarray(g.standard_normal((m, k))) for g in streams.start])

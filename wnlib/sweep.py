@@ -20,24 +20,22 @@ import hashlib
 import importlib
 import inspect
 import json
-import multiprocessing
 import os
 import pickle
 import queue
 import signal
 import sys
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from wnlib import jobs, progress, validate
+from wnlib import executors, jobs, progress, validate
 from wnlib.jobs import Problem
 
 # The notebooks that draw a sweep, and the modules whose `cells` lists it, given the parameters in its signature.
@@ -46,8 +44,6 @@ SWEEPS = {"11_sample_complexity": "wnlib.recovery"}
 PACKAGES = ("array-api-compat", "numba", "numpy", "scipy")
 # A cell that was lost with its worker so often, all but the first time alone, is to blame.
 LOST = 3
-# How long to wait for the first Dask worker, and for new ones when all are gone.
-WORKERLESS_SECONDS = 600
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -150,7 +146,7 @@ def load(address):
         checksum = record.pop("checksum")
         if (checksum, record["address"]) == (_digest(record), address):
             return record
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
@@ -197,97 +193,6 @@ def _claims():
         yield claim, release
 
 
-# --- who computes ----------------------------------------------------------------------------------------------
-
-
-class _Here(Executor):
-    """Computes in this very process, when asked."""
-
-    def submit(self, function, *arguments):
-        future = Future()
-        try:
-            future.set_result(function(*arguments))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-def _attend(lifeline):
-    """Start a worker process: it ends when the lifeline does, however its parent ended."""
-    import tqdm
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which sees to the rest
-    os.environ["WNLIB_TERMINAL"] = os.devnull  # the bars are the parent's too
-    tqdm.tqdm.set_lock(threading.RLock())  # its own would be a semaphore, which a killed process leaves behind
-
-    def wait():
-        try:
-            lifeline.recv_bytes()
-        except EOFError:
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextmanager
-def _processes(count):
-    """Yield (executor, capacity) for `count` processes; the second tells how many cells it should be given at once."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks that BLAS or a kernel's threads hold
-    reader, writer = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(count, context, _attend, (reader,))
-    try:
-        yield executor, lambda: 2 * count
-    finally:
-        writer.close()
-        executor.shutdown(cancel_futures=True)
-        reader.close()
-
-
-@contextmanager
-def _dask(scheduler, report):
-    """Yield (executor, capacity) for the workers of the Dask scheduler at that address."""
-    try:
-        from distributed import Client
-
-        client = Client(scheduler, timeout=10, set_as_default=False)
-    except ImportError:
-        raise Problem(2, f"SCHEDULER={scheduler}: needs the extra cluster (pip install dask distributed)") from None
-    except (OSError, ValueError) as error:
-        raise Problem(2, f"SCHEDULER={scheduler}: no Dask scheduler answers there ({error})") from None
-    alone_since = None
-
-    def capacity():
-        nonlocal alone_since
-        try:
-            threads = sum(client.nthreads().values())
-        except OSError:
-            raise Problem(1, f"SCHEDULER={scheduler}: lost; the cells before are kept") from None
-        if threads:
-            alone_since = None
-        elif alone_since is None:
-            alone_since = time.monotonic()
-            report(f"SCHEDULER={scheduler}: no workers; waiting for some to join")
-        elif time.monotonic() > alone_since + WORKERLESS_SECONDS:
-            raise Problem(1, f"SCHEDULER={scheduler}: no workers for {WORKERLESS_SECONDS} s; the cells before are kept")
-        return 2 * threads
-
-    try:
-        yield client.get_executor(pure=False), capacity
-    finally:
-        client.close()
-
-
-@contextmanager
-def _here():
-    yield _Here(), lambda: 1
-
-
-def _executor(processes, report):
-    if scheduler := os.environ.get("SCHEDULER"):
-        return _dask(scheduler, report)
-    return _processes(processes) if processes else _here()
-
-
 # --- a sweep ---------------------------------------------------------------------------------------------------
 
 
@@ -323,7 +228,7 @@ def run(cells, processes=2, label="", report=lambda line: None):
     return [records[cell.address]["result"] for cell in order]
 
 
-def _found(address, report):
+def _found(address, report=lambda line: None):
     try:
         return load(address)
     except ValueError as damage:
@@ -342,11 +247,11 @@ def _computed(cells, waiting, processes, report):
     """
     suspects, lost, running, done, broken = deque(), Counter(), {}, queue.SimpleQueue(), False
     with _claims() as (claim, release), ExitStack() as pool:
-        executor, capacity = pool.enter_context(_executor(processes, report))
+        executor, capacity = pool.enter_context(executors.start(processes, report))
         while waiting or suspects or running:
             if broken and not running:
                 pool.close()
-                (executor, capacity), broken = pool.enter_context(_executor(processes, report)), False
+                (executor, capacity), broken = pool.enter_context(executors.start(processes, report)), False
             limit = 0 if broken else 1 if suspects else capacity()
             line = suspects or waiting
             for address in list(line):
@@ -355,7 +260,7 @@ def _computed(cells, waiting, processes, report):
                 line.popleft()
                 if not claim(address):  # another sweep computes it: look again later
                     line.append(address)
-                elif record := _found(address, report):
+                elif record := _found(address):
                     release(address)
                     yield address, record
                 else:
@@ -498,15 +403,15 @@ def main(arguments=None):
         if asked.command != "collect":
             print(status(name, cells))
             return 0
-        records = [_found(cell.address, lambda damage: None) for cell in cells]
+        records = [_found(cell.address) for cell in cells]
         if missing := records.count(None):
             raise Problem(1, f"{name}: {missing} of {len(cells)} cells are not finished; compute them with run")
         for record in records:
             print(json.dumps({key: record[key] for key in ("function", "parameters", "result")}, sort_keys=True))
         return 0
-    except Problem as problem:
+    except (Problem, OSError) as problem:
         say("\r\033[K" * sys.stderr.isatty() + str(problem))
-        return problem.status
+        return getattr(problem, "status", 1)
 
 
 def _cores():
