@@ -1,6 +1,7 @@
 """Sweeps under real faults: real processes, real signals, a real Dask cluster on 127.0.0.1, in a miniature project."""
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -425,3 +426,48 @@ def test_a_lost_scheduler_stops_the_sweep(project, tmp_path, serial):
     assert (status, out) == (1, "") and f"SCHEDULER={address}: lost; the cells before are kept" in err
     status, out, err = call(project, "run", SCHEDULER=address)
     assert (status, out) == (2, "") and f"SCHEDULER={address}: no Dask scheduler answers there" in err
+
+
+# --- the notebook ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_figure_is_the_same_whether_its_cells_were_found_or_computed(tmp_path):
+    """Computed by two processes, then found, then computed by the notebook's own process."""
+    outputs = []
+    for folder, processes in [("cells", 2), ("cells", 2), ("none", 0)]:
+        outputs.append(tmp_path / f"out{len(outputs)}")
+        asked = ["--profile", "quick", "--set", f"processes={processes}", "--output", str(outputs[-1])]
+        command = [sys.executable, "-m", "wnlib.run", STEM, *asked]
+        cells = environment(jobs.ROOT, WNLIB_SWEEPS=str(tmp_path / folder))
+        done = subprocess.run(command, cwd=jobs.ROOT, env=cells, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(list((tmp_path / folder).glob("*.json"))) == 15
+    for name in ("pdf", "png", "npz"):
+        first, *rest = [(output / f"{STEM}.{name}").read_bytes() for output in outputs]
+        assert rest == [first, first]
+    found, computed = ((output / "executed" / f"{STEM}.ipynb").read_bytes() for output in outputs[:2])
+    assert found == computed
+
+
+def test_the_extended_map_is_listed_without_running_anything():
+    assert jobs.stems("extended") == list(sweep.SWEEPS)
+    cells = sweep.cells_of(STEM, "extended")
+    addresses = [cell.address for cell in cells]
+    assert len(cells) > 5000 and len(set(addresses)) == len(addresses)
+    assert {cell.parameters["m"] for cell in cells} == {100}
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ((lambda: 1, {}), "must be a function that a worker can import"),
+        ((math.sqrt, {"x": object()}), "parameters of math.sqrt: must be what JSON can hold"),
+        ((3, {}), "cell 3: must be a function"),
+    ],
+)
+def test_what_is_no_cell_is_refused(cell, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("WNLIB_SWEEPS", str(tmp_path / "cells"))
+    with pytest.raises(TypeError, match=message):
+        sweep.run([cell])
+    assert not (tmp_path / "cells").exists()

@@ -99,16 +99,16 @@ def source(module):
 
 
 def compute(module, name, parameters, expected):
-    """Compute a cell on a worker; return the result as JSON text and the seconds it took.
+    """Compute a cell on a worker; return the result as JSON text and the processor seconds it took.
 
     Raises Foreign when the worker's source is not the `expected` one.
     """
     if source(module) != expected:
         raise Foreign(f"on {os.uname().nodename}, {module} or {', '.join(PACKAGES)} differ from the caller's")
     _one_thread()
-    start = time.perf_counter()
+    start = time.process_time()
     result = getattr(importlib.import_module(module), name)(**parameters)
-    return json.dumps(result), time.perf_counter() - start
+    return json.dumps(result), time.process_time() - start
 
 
 class _Call:
@@ -304,8 +304,9 @@ def _computed(cells, waiting, processes, report):
 
 def _checked(cell):
     cell = Cell(*cell)
-    if not callable(cell.function) or "<" in cell.name or cell.function.__module__ == "__main__":
-        raise TypeError(f"cell {validate.shown(cell.function)}: must be a function that a worker can import")
+    function = cell.function
+    if not callable(function) or "<" in cell.name or function.__module__ == "__main__":
+        raise TypeError(f"cell {validate.shown(function)}: must be a function that a worker can import")
     try:
         json.dumps(cell.parameters)
     except (TypeError, ValueError) as error:
