@@ -6,8 +6,8 @@ PARAMS :=
 PYTHON :=
 CUDA :=
 
-ifeq ($(filter paper quick,$(PROFILE)),)
-$(error PROFILE=$(PROFILE): choose paper or quick)
+ifeq ($(filter paper quick extended,$(PROFILE)),)
+$(error PROFILE=$(PROFILE): choose paper, quick or extended)
 endif
 ifeq ($(filter auto numpy cupy,$(or $(BACKEND),auto)),)
 $(error BACKEND=$(BACKEND): choose auto, numpy or cupy)
@@ -38,6 +38,7 @@ help:  ## list the targets (this)
 	@echo '  make figures/NN_slug.pdf   one notebook (any of its five outputs)'
 	@echo 'Variables:'
 	@echo '  PROFILE=paper|quick        quick: small parameters, into build/quick'
+	@echo '  PROFILE=extended           the maps that outgrow one machine, into build/extended (CONTRIBUTING.md)'
 	@echo '  BACKEND=auto|numpy|cupy    where the arrays live (cupy installs CuPy once; CUDA=12|13)'
 	@echo '  PARAMS="n=6000 seed=1"     override parameters, into build/custom'
 	@echo '  PYTHON=python              use that interpreter as it is instead of .venv'

@@ -128,7 +128,7 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figures", "PROFILE=slow"], "PROFILE=slow: choose paper or quick"),
+        (["figures", "PROFILE=slow"], "PROFILE=slow: choose paper, quick or extended"),
         (["figures", "BACKEND=abacus"], "BACKEND=abacus: choose auto, numpy or cupy"),
         (["figures", "PYTHON=no-such-python"], "PYTHON=no-such-python: not found"),
         (["figures/07_no.pdf", PYTHON], "no notebook '07_no' in notebooks; there are: 01_one"),

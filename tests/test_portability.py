@@ -19,7 +19,16 @@ from wnlib import backend
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 # array-api-strict is slow: fewer steps and seeds, and easier truths so that the phases which are read off are reached.
-CAPS = {"steps": 300, "floor_at": 200, "seeds": 2, "seeds_population": 2, "kappa": 3.0, "kappas": 3.0}
+CAPS = {
+    "steps": 300,
+    "floor_at": 200,
+    "seeds": 2,
+    "seeds_population": 2,
+    "kappa": 3.0,
+    "kappas": 3.0,
+    "trials": 2,
+    "points": 3,
+}
 
 
 def code_cells(path):
@@ -43,6 +52,7 @@ def test_a_notebook_runs_on_every_backend(path, xp, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(backend, "namespace", lambda name="auto": asked.append(name) or xp)
     monkeypatch.setenv("WNLIB_FIGURES", str(tmp_path))
+    monkeypatch.setenv("WNLIB_SWEEPS", str(tmp_path / "sweeps"))  # nothing is to be found there
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: None)  # test_notebooks draws it
     parameters, *cells = code_cells(path)
     scope = {"__name__": "__main__", "display": lambda *shown: None}

@@ -12,6 +12,8 @@ theory     the laws drawn over the curves
 fits       rates, power laws and plateaus of recorded traces
 claims     checks a claim in code; collects the verdicts
 figures    style, saving, provenance
+recovery   the cells of the recovery map over measurements and columns
+sweep      independent cells: computed once, found again, shared out; executors: who computes them
 run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
 verify     regenerated results against the references, behind `make verify`
 gallery    the executed notebooks as a web site, behind `make gallery`; its templates in site/

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 # profile: where it publishes, and the folder of its parameter files (None: the notebook's own values)
-PROFILES = {"paper": (ROOT / "figures", None), "quick": (BUILD / "quick", NOTEBOOKS / "quick")}
+PROFILES = {"paper": (ROOT / "figures", None)}
+PROFILES |= {profile: (BUILD / profile, NOTEBOOKS / profile) for profile in ("quick", "extended")}
 READERS = {"verify.py", "gallery.py"}  # modules that only read results: no run depends on them
 OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
 KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
@@ -47,9 +48,10 @@ def short(path):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
-def stems():
-    """The names of all notebooks, in order."""
-    return sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+def stems(profile="paper"):
+    """The names of all notebooks, in order; extended parameters have only those that outgrow one machine."""
+    every = sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    return every if profile != "extended" else [s for s in every if (NOTEBOOKS / profile / f"{s}.yaml").is_file()]
 
 
 def parameters_of(stem):

@@ -1,6 +1,6 @@
 """Run notebooks strictly: all the outputs of a run are published together, or none is.
 
-    python -m wnlib.run [STEM ...] [--profile paper|quick] [--set NAME=VALUE ...] [--stale]
+    python -m wnlib.run [STEM ...] [--profile paper|quick|extended] [--set NAME=VALUE ...] [--stale]
 
 A run of ``NN_slug`` reads ``notebooks/NN_slug.ipynb`` and publishes ``NN_slug.{pdf,png,json,npz}`` and
 ``executed/NN_slug.ipynb`` in the profile's folder. The notebook saves the first four in the folder that the
@@ -149,6 +149,7 @@ def _environment(staging, scratch, checkpoints):
     environment |= {
         "WNLIB_FIGURES": str(staging),  # also the mark by which the processes of this run are found
         "WNLIB_CHECKPOINTS": str(checkpoints),
+        "WNLIB_SWEEPS": os.environ.get("WNLIB_SWEEPS") or str(jobs.BUILD / "sweeps"),
         "PYTHONPATH": os.pathsep.join([str(jobs.ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
         "PYTHONHASHSEED": "0",
         "MATPLOTLIBRC": str(matplotlib / "mpl-data" / "matplotlibrc"),
@@ -260,7 +261,7 @@ def main(arguments=None):
     add("--timeout", type=float, default=3600, metavar="S", help="limit for one notebook (default: 3600 s)")
     parser.error = lambda line: parser.exit(2, f"{line}\n")
     asked = parser.parse_args(arguments)
-    names = asked.stems or jobs.stems()
+    names = asked.stems or jobs.stems(asked.profile)
     always = asked.force or asked.set or asked.output
     for number in SIGNALS:
         if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # nohup means it
