@@ -182,8 +182,7 @@ def rademacher(m, n, rng, xp=array_api_compat.numpy):
 
     def fill(g, matrix):
         for row in matrix:
-            row[:] = g.choice([-1.0, 1.0], d)
-        matrix /= math.sqrt(n)
+            row[:] = (2 * g.integers(0, 2, d, dtype=np.int8) - 1) / math.sqrt(n)
 
     return Dense(_draw(rng, xp, (n, d), fill))
 

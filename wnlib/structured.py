@@ -36,13 +36,16 @@ class Cosine:
         validate.matrices("Z", Z, (self.m, self.m))
         between = _between(Z, self.stack, 2)
         x = svec(Z) if self.split is None else _block(Z, self.split)
-        return _beside(self.weights, self.stack, between) * _transform("dct", x * self._signs(between))
+        y = transform("dct", x * self._signs(between))
+        y *= _beside(self.weights, self.stack, between)
+        return y
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., d) whose leading axes begin with `stack`."""
         _check_measurements(w, self.weights.shape[-1])
         between = _between(w, self.stack, 1)
-        x = _transform("idct", w * _beside(self.weights, self.stack, between)) * self._signs(between)
+        x = transform("idct", w * _beside(self.weights, self.stack, between))
+        x *= self._signs(between)
         return smat(x) if self.split is None else _unblock(x, self.split, self.m)
 
     def normal(self, *Zs):
@@ -202,7 +205,7 @@ def _unblock(x, p, m):
     return xp.concat([xp.concat([zeros(p), B], axis=-1), xp.concat([mT(B), zeros(m - p)], axis=-1)], axis=-2)
 
 
-def _transform(name, x):
+def transform(name, x):
     """scipy.fft's orthonormal `name` of x along its last axis, CuPy's own for its arrays. x is a temporary."""
     if array_api_compat.is_cupy_array(x):
         return getattr(importlib.import_module("cupyx.scipy.fft"), name)(x, norm="ortho", overwrite_x=True)
