@@ -197,3 +197,16 @@ def test_noise_reaches_a_structured_operator_through_its_adjoint():
         data = sensing.data(operator, np.zeros((S, 1, M, M)), 0.3, seeds.noise)
         # E‖M*(noise)‖² = s² tr M*M, and E tr M*M = d.
         assert np.mean(np.sum(data**2, axis=(-2, -1))) == pytest.approx(0.09 * d, rel=0.15)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_that_overflows_between_two_records_is_found_diverged(family):
+    draw, _ = FAMILIES[family]
+    A = problems.truth(M, [1.0], np.random.default_rng(9)).A
+    runs = {
+        "gd": lockstep.Run(
+            methods.gradient_descent(100.0), methods.start_factored(M, 2, np.random.default_rng(9)), None, A
+        )
+    }
+    trace = lockstep.run(draw(M, 7, np.random.default_rng(9)), runs, 40, record=[40])["gd"]
+    assert trace.status.item() == lockstep.Status.DIVERGED

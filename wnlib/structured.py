@@ -33,7 +33,9 @@ class Cosine:
 
     def measure(self, Z):
         """Return y = M(Z) (..., d) for symmetric Z (..., m, m) whose leading axes begin with `stack`."""
-        validate.matrices("Z", Z, (self.m, self.m))
+        return self._measure(validate.matrices("Z", Z, (self.m, self.m)))
+
+    def _measure(self, Z):
         between = _between(Z, self.stack, 2)
         x = svec(Z) if self.split is None else _block(Z, self.split)
         y = transform("dct", x * self._signs(between))
@@ -50,7 +52,7 @@ class Cosine:
 
     def normal(self, *Zs):
         """Return M*M(Z) for each stack Z (..., m, m)."""
-        return [self.adjoint(self.measure(Z)) for Z in Zs]
+        return [self.adjoint(self._measure(Z)) for Z in Zs]
 
     def _signs(self, between):
         return _beside(self.signs, self.stack, between)
@@ -96,7 +98,9 @@ class RankOne:
 
     def measure(self, Z):
         """Return y = M(Z) (..., n) for symmetric Z (..., m, m) whose leading axes begin with `stack`."""
-        validate.matrices("Z", Z, (self.m, self.m))
+        return self._measure(validate.matrices("Z", Z, (self.m, self.m)))
+
+    def _measure(self, Z):
         a = _beside(self.vectors, self.stack, _between(Z, self.stack, 2))
         forms = array_namespace(Z).vecdot(a @ Z, a)
         return (forms - self.centre * trace(Z)[..., None]) / math.sqrt(2 * self.n)
@@ -111,7 +115,7 @@ class RankOne:
 
     def normal(self, *Zs):
         """Return M*M(Z) for each stack Z (..., m, m)."""
-        return [self.adjoint(self.measure(Z)) for Z in Zs]
+        return [self.adjoint(self._measure(Z)) for Z in Zs]
 
 
 def cosine(m, n, rng, xp=array_api_compat.numpy, split=None):
