@@ -2,7 +2,7 @@
 
 An operator has `m`, `stack` (the shape of its own leading axes), `measure` (M), `adjoint` (M*) and `normal` (M*M
 of several stacks in one pass over the operator). A stack of operators, one per seed say, has stack = (S,), and the
-matrices given to it begin with that axis.
+matrices given to it begin with that axis. Those that need no matrix are in structured.
 """
 
 import bisect
