@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wnlib import backend, lockstep, methods, problems, sensing, stiefel, theory
+from wnlib import backend, lockstep, methods, problems, sensing, stiefel, structured, theory
 from wnlib.linalg import dim_sym
 
 m, r, r_A, n, S = 4, 3, 2, 40, 2
@@ -147,22 +147,58 @@ def test_an_operators_size_is_positive_and_whole(kind, name, value):
 
 @pytest.mark.parametrize("kind", ["dence", "Triangular", None, 3, "cupy"])
 def test_an_unknown_operator_is_refused(kind):
-    line = refused(
-        lambda: sensing.operator(kind, 3, 9, rng()), f"operator = {kind!r}", "'population', 'dense', 'triangular'"
-    )
+    names = ", ".join(map(repr, sensing.OPERATORS))
+    line = refused(lambda: sensing.operator(kind, 3, 9, rng()), f"operator = {kind!r}", names)
     near = {"dence": "'dense'", "Triangular": "'triangular'"}.get(kind)
-    assert line.endswith(f"; did you mean {near}?" if near else "'triangular'")
+    assert line.endswith(f"; did you mean {near}?" if near else names)
 
 
 @pytest.mark.parametrize("bad", [None, 0, [], [0], (np.random.default_rng(0),), np.random])
-@pytest.mark.parametrize("kind", ["dense", "triangular"])
+@pytest.mark.parametrize("kind", [kind for kind in sensing.OPERATORS if kind != "population"])
 def test_an_operator_is_drawn_from_generators_only(kind, bad):
-    refused(lambda: sensing.operator(kind, 3, 9, bad), "rng = ", "must be a numpy.random.Generator or a list of them")
+    refused(lambda: sensing.operator(kind, 3, 6, bad), "rng = ", "must be a numpy.random.Generator or a list of them")
 
 
 def test_the_triangular_operator_needs_as_many_measurements_as_dimensions():
     refused(lambda: sensing.triangular(4, 9, rng()), "n = 9 < d = 10", "must be n >= d; use operator = 'dense'")
     assert sensing.triangular(4, 10, rng()).matrix.shape == (10, 10)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "entries"])
+def test_there_are_only_d_coordinates_to_sample(kind):
+    refused(lambda: sensing.operator(kind, 3, 7, rng()), "n = 7 > d = 6", "must be n <= d", "use operator = 'dense'")
+    assert sensing.operator(kind, 3, 6, rng()).m == 3
+
+
+def test_a_block_lies_within_its_matrix():
+    for split in (0, 5, 2.0):
+        refused(lambda split=split: structured.cosine(5, 3, rng(), split=split), f"split = {split}", "from 1 to 4")
+    refused(lambda: structured.cosine(5, 7, rng(), split=2), "n = 7 > d = 6")
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, 1.5, np.nan, "1", None])
+def test_the_spurious_familys_weight_is_positive_and_at_most_one(epsilon):
+    refused(lambda: structured.spurious(4, epsilon), "epsilon = ", "must be")
+
+
+@pytest.mark.parametrize("kind", structured.OPERATORS)
+def test_a_structured_operator_refuses_what_it_cannot_take(kind):
+    operator = sensing.operator(kind, 4, 9, [rng(), rng()])
+    refused(lambda: operator.measure(np.ones((2, 3, 3))), "Z has shape (2, 3, 3)", "must be (..., 4, 4)")
+    refused(lambda: operator.measure(np.eye(4)), "input has leading shape ()", "operator's stack (2,)")
+    refused(lambda: operator.adjoint(np.ones((2, 3))), "w has 3 measurements", "must be")
+
+
+@pytest.mark.parametrize("kind", structured.OPERATORS)
+def test_a_structured_operator_beyond_memory_is_refused_with_a_size_that_fits(kind, monkeypatch):
+    monkeypatch.setattr(backend, "available_memory", lambda xp: 2**30)
+    line = refused(
+        lambda: sensing.operator(kind, 10**6, 1000, rng()), f"operator {kind!r} with m = 1000000", "would fit"
+    )
+    fits = int(re.search(r"m = (\d+) would fit", line)[1])
+    monkeypatch.setattr(structured, "_drawn", lambda *arguments: np.ones((1, 1)))
+    sensing.operator(kind, fits, 1000, rng())
+    refused(lambda: sensing.operator(kind, fits + 1, 1000, rng()), "1 GiB are free")
 
 
 @pytest.fixture

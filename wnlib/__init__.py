@@ -5,6 +5,7 @@ The modules, in the order a notebook uses them:
 backend    which array library computes: NumPy or CuPy
 problems   ground truths and their spectra; random streams by role
 sensing    measurement operators M, scaled so that E[M*M] is the identity on Sym(m)
+structured operators without a matrix: cosine transform, rank one, single entries; rectangles as blocks
 stiefel    the Stiefel manifold: random points, tangent projection, retractions
 methods    one step of each method, written like the paper's algorithm
 lockstep   drives many runs over one operator in one pass and records traces

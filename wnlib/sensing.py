@@ -2,7 +2,7 @@
 
 An operator has `m`, `stack` (the shape of its own leading axes), `measure` (M), `adjoint` (M*) and `normal` (M*M
 of several stacks in one pass over the operator). A stack of operators, one per seed say, has stack = (S,), and the
-matrices given to it begin with that axis.
+matrices given to it begin with that axis. Those that need no matrix are in structured.
 """
 
 import bisect
@@ -11,7 +11,7 @@ import math
 import array_api_compat.numpy
 import numpy as np
 
-from wnlib import backend, fused, progress, validate
+from wnlib import backend, fused, progress, structured, validate
 from wnlib.backend import array_namespace
 from wnlib.linalg import dim_sym, smat, svec
 
@@ -176,6 +176,17 @@ def gaussian(m, n, rng, xp=array_api_compat.numpy):
     return Dense(_draw(rng, xp, (n, d), fill))
 
 
+def rademacher(m, n, rng, xp=array_api_compat.numpy):
+    """Return the operator with n measurements whose n×d matrix has independent entries ±1/√n, else as `gaussian`."""
+    d = _require("rademacher", m, n, rng, xp)
+
+    def fill(g, matrix):
+        for row in matrix:
+            row[:] = (2 * g.integers(0, 2, d, dtype=np.int8) - 1) / math.sqrt(n)
+
+    return Dense(_draw(rng, xp, (n, d), fill))
+
+
 def triangular(m, n, rng, xp=array_api_compat.numpy, storage="float64"):
     """Return an operator with d measurements under which every trajectory has the same law as under `gaussian`.
 
@@ -216,11 +227,17 @@ def _packed(m, n, rng, storage):
     return Triangular(R, m, n)
 
 
-OPERATORS = {"population": population, "dense": gaussian, "triangular": triangular}
+OPERATORS = {
+    "population": population,
+    "dense": gaussian,
+    "triangular": triangular,
+    "rademacher": rademacher,
+    **structured.OPERATORS,
+}
 
 
 def operator(kind, m, n, rng, xp=array_api_compat.numpy, storage="float64"):
-    """Return the operator named `kind`: "population", "dense" or "triangular"; `storage` is the packed triangle's.
+    """Return the operator named `kind`, one of OPERATORS; `storage` is the packed triangle's.
 
     Raises ValueError for an unknown kind, m < 1, n < 1, and what the operator itself refuses.
     """
@@ -251,8 +268,7 @@ def data(operator, A, noise_std=0.0, rng=None):
     if operator.stack != ((len(rng),) if isinstance(rng, list) else ()):
         given = f"a list of {len(rng)} generators" if isinstance(rng, list) else "one generator"
         raise ValueError(f"rng is {given} for operators of stack {operator.stack}: must be one for each operator")
-    rows = dim_sym(operator.m) if isinstance(operator, Triangular) else operator.matrix.shape[-2]
-    shape = (*A.shape[len(operator.stack) : -2], rows)
+    shape = tuple(operator.measure(A).shape[len(operator.stack) :])
     unit = _draw(rng, xp, shape, lambda g, noise: g.standard_normal(out=noise))
     return b + operator.adjoint(unit * xp.asarray(levels[..., None]))
 
