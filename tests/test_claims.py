@@ -167,9 +167,19 @@ def test_main_rewrites_what_is_between_the_markers_and_nothing_else(project):
     text = (project / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Ÿ\n{claims.BEGIN}\n") and text.endswith(f"{claims.END}\nafter\n")
     assert "old" not in text
-    first, last = [line for line in text.splitlines() if line.startswith("| `")]
-    assert first.startswith("| `first`: a statement | Fig. 9 | [02](figures/executed/02_first.ipynb) | 1 | 1 | ± 0.1 |")
-    assert first.endswith("| confirmed | 63 s | 0.21 GiB |") and last.endswith("| confirmed |  |  |")
+    first, last = [line for line in text.splitlines() if line.startswith("| [")]
+    assert first.startswith("| [02_first](figures/executed/02_first.ipynb) 63 s, 0.21 GiB | `first`: a statement |")
+    assert first.endswith("| 1 | 1 ± 0.1 | confirmed |")
+    assert last.startswith("| [10_last](figures/executed/10_last.ipynb) | `last`: ")
+
+
+def test_the_readme_s_table_names_a_notebook_once_and_gives_ranges_of_many_conditions(project):
+    many = claims.check("many", "s", "here", [1.0, 3.0, np.nan, 2.0], 9, "at most", labels=list("abcd"))
+    one = claims.check("one", "s", "here", [2.0, 4.0], 1, "at least", labels=["x", "y"])
+    (project / "figures" / "03_both.json").write_text(json.dumps({"claims": [many, one]}), encoding="utf-8")
+    lines = claims.collect(project / "figures").splitlines()
+    assert "| [03_both](figures/executed/03_both.ipynb) | `many`: s | 1 … 3, 1 — | ≤ 9 | not observed |" in lines
+    assert "|  | `one`: s | x: 2; y: 4 | ≥ 1 | confirmed |" in lines
 
 
 def test_main_leaves_an_up_to_date_readme_untouched_and_no_other_file_behind(project):

@@ -88,22 +88,28 @@ def collect(folder):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             claims, cost = record["claims"], record.get("cost", {})
+            shown = [_summary(claim) for claim in claims]
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ValueError(f"{path} is no record of a notebook's claims: make it again") from None
-        for claim in claims:
-            rows.append(
-                [
-                    f"`{claim['id']}`: {claim['statement']}",
-                    claim["source"],
-                    f"[{path.stem[:2]}](figures/executed/{path.stem}.ipynb)",
-                    *numbers(claim),
-                    claim["verdict"],
-                    f"{cost['seconds']:g} s" if cost else "",
-                    f"{cost['peak_gib']:g} GiB" if cost else "",
-                ]
-            )
-    head = ["claim", "source", "notebook", "measured", "expected", "tolerance", "verdict", "time", "memory"]
-    return markdown(head, rows)
+        spent = f" {cost['seconds']:g} s, {cost['peak_gib']:g} GiB" if cost else ""
+        notebook = f"[{path.stem}](figures/executed/{path.stem}.ipynb){spent}"
+        for k, (claim, (measured, expected)) in enumerate(zip(claims, shown, strict=True)):
+            text = f"`{claim['id']}`: {claim['statement']}"
+            rows.append([notebook if k == 0 else "", text, measured, expected, claim["verdict"]])
+    return markdown(["notebook, time, memory", "claim", "measured", "expected", "verdict"], rows)
+
+
+def _summary(claim):
+    """(measured, expected) in a few words: beyond two conditions the range of their medians."""
+    medians = [m for m in claim["measured"]["median"] if m is not None]
+    measured, expected, tolerance = numbers(claim)
+    if len(claim["measured"]["median"]) > 2 and medians:
+        missing = len(claim["measured"]["median"]) - len(medians)
+        measured = f"{_short(min(medians))} … {_short(max(medians))}" + (f", {missing} —" if missing else "")
+    if len(claim["expected"]) > 3:
+        expected = f"{_short(min(claim['expected']))} … {_short(max(claim['expected']))}"
+    sign = {"at most": f"≤ {expected}", "at least": f"≥ {expected}"}
+    return measured, sign.get(tolerance, f"{expected} {tolerance}")
 
 
 def numbers(claim):
