@@ -179,6 +179,20 @@ def test_record_and_executed_notebook(published):
     assert result["data"]["text/plain"] == ["<object at 0x...>"]
 
 
+def test_the_executed_copy_shows_the_figure_under_the_title(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
+    import nbformat
+
+    tagged = {"metadata": {"tags": []}}
+    cells = [nbformat.v4.new_markdown_cell("# Title", **tagged), nbformat.v4.new_code_cell("pass", **tagged)]
+    kernel._write_executed(nbformat.v4.new_notebook(cells=cells), tmp_path, "01_one")
+    cells = json.loads((tmp_path / "executed.ipynb").read_text())["cells"]
+    assert ["".join(cell["source"]) for cell in cells[:2]] == [
+        "# Title",
+        "![The figure of this notebook](../01_one.png)",
+    ]
+
+
 def test_streams_are_joined_as_a_reader_saw_them(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)  # as in the runner: it is slow to import
     import nbformat
@@ -191,7 +205,7 @@ def test_streams_are_joined_as_a_reader_saw_them(tmp_path, monkeypatch):
     cell = nbformat.v4.new_code_cell("pass", id="one", metadata={"tags": [], "papermill": {"duration": 1}})
     cell.outputs = [stream("stdout", "a"), stream("stdout", f"b {jobs.ROOT}"), figure, stream("stdout", "c")]
     cell.outputs.append(nbformat.v4.new_output("display_data", view))
-    kernel._write_executed(nbformat.v4.new_notebook(cells=[cell]), tmp_path)
+    kernel._write_executed(nbformat.v4.new_notebook(cells=[cell]), tmp_path, "01_one")
     [cell] = json.loads((tmp_path / "executed.ipynb").read_text())["cells"]
     assert cell["metadata"] == {}
     assert [output.get("text") for output in cell["outputs"]] == [["ab ."], None, ["c"], None]

@@ -152,6 +152,8 @@ def book(folder, stem):
         shown = [nbformat.v4.new_markdown_cell(rest, id=first.id)] if rest else []
         for cell in [*shown, *cells]:
             where = cell.id
+            if cell.id == "figure-first":
+                continue  # the page has the figure under its title already
             if cell.id == "caption":
                 page["caption"] = markdown(cell.source)
             elif cell.cell_type == "markdown":

@@ -44,7 +44,7 @@ def execute(task):
             raise RuntimeError(f"ended the notebook, {skipped} cells early")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         outcome = {"seconds": time.perf_counter() - start, "peak_gib": peak / 2**30}
-        _write_executed(notebook, staging)
+        _write_executed(notebook, staging, task["stem"])
     except PapermillExecutionError as error:
         outcome = {"error": f"raised {error.ename}: {error.evalue}"[:300]}
     except CellTimeoutError:
@@ -109,8 +109,12 @@ def _die_with_parent(mark, scratch):
     os._exit(1)
 
 
-def _write_executed(notebook, staging):
-    """Write the executed notebook without anything that depends on the machine, the hour or chance."""
+def _write_executed(notebook, staging, stem):
+    """Write the executed notebook without anything that depends on the machine, the hour or chance.
+
+    Under the title, which states the claim, it gets the figure: read from the top, as on a web page, the copy shows
+    what it is about before how it is computed.
+    """
     import nbformat
 
     def clean(text):
@@ -140,6 +144,9 @@ def _write_executed(notebook, staging):
             for output in merged:
                 if output.output_type == "stream":
                     output.text = clean(output.text)
+    if notebook.cells[0].cell_type == "markdown":
+        figure = nbformat.v4.new_markdown_cell(f"![The figure of this notebook](../{stem}.png)", id="figure-first")
+        notebook.cells.insert(1, figure)
     nbformat.write(nbformat.from_dict(notebook), staging / "executed.ipynb")
 
 
