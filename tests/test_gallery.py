@@ -301,7 +301,7 @@ def test_every_law_has_a_place_and_a_derivation_stands_once(site):
     page = (site / "laws.html").read_text(encoding="utf-8")
     for name in ("contraction", "escape_times", "gd_tail", "reduced_step", "random_alignment", "expected_burn_in"):
         assert page.count(f'<section class="law" id="{name}">') == 1
-    assert page.count("dp/dt") == 1
+    assert page.count("du/dt") == 1
 
 
 def test_verdict_marks_do_not_rely_on_colour(site):

@@ -95,7 +95,10 @@ def markdown(source):
     """Return Markdown with mathematics as HTML."""
     made = MarkdownWithMath(renderer=_Renderer()).render(source)
     # A line must not begin with the full stop after a formula.
-    return Markup(re.sub(r"(<math(?:(?!</math>).){,600}</math>)([-.,;:)’]+)", r'<span class="whole">\1\2</span>', made))
+    made = re.sub(r"(<math(?:(?!</math>).){,600}</math>)([-.,;:)’]+)", r'<span class="whole">\1\2</span>', made)
+    # A wide table scrolls by itself, with the keyboard too.
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+    return Markup(made.replace("<table>", f"{scroll}<table>").replace("</table>", "</table></div>"))
 
 
 # X_{…}, X_(…), X_ℓℓ, X_0 and X_A, but not noise_std; X^{…} and X^2.

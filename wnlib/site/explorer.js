@@ -77,8 +77,24 @@ function cholesky(A) {
   return L;
 }
 
-// theory.escape_times: t_ℓ = [(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ / (2ησ_ℓ²).
-const escapeTimes = (P, sigma, eta) => cholesky(P).map((row, l) => 1 / (2 * eta * (row[l] * sigma[l]) ** 2));
+// Eigenvalues of a symmetric matrix, largest first, by Jacobi's rotations.
+function eigenvalues(A) {
+  const M = A.map((row) => row.slice()), n = size(M);
+  for (let sweep = 0; sweep < 12; sweep++)
+    for (let p = 0; p < n; p++)
+      for (let q = p + 1; q < n; q++) {
+        if (M[p][q] === 0) continue;
+        const w = (M[q][q] - M[p][p]) / (2 * M[p][q]);
+        const t = (w < 0 ? -1 : 1) / (Math.abs(w) + Math.hypot(w, 1)), c = 1 / Math.hypot(t, 1), s = t * c;
+        for (const row of M) [row[p], row[q]] = [c * row[p] - s * row[q], s * row[p] + c * row[q]];
+        for (let k = 0; k < n; k++) [M[p][k], M[q][k]] = [c * M[p][k] - s * M[q][k], s * M[p][k] + c * M[q][k]];
+      }
+  return M.map((row, i) => row[i]).sort((a, b) => b - a);
+}
+
+// theory.escape_times: t_ℓ = 1/(2η λ_ℓ(ΣP_0Σ)).
+const escapeTimes = (P, sigma, eta) =>
+  eigenvalues(fill(size(P), (i, j) => sigma[i] * P[i][j] * sigma[j])).map((c) => 1 / (2 * eta * c));
 
 // theory.gd_tail: gradient descent's ‖YYᵀ − A‖_F at step t, r > r_A.
 const gdTail = (t, m, r, rank, eta) => Math.sqrt(Math.min(r, m) - rank) / (2 * eta * t);
