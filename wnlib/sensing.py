@@ -232,14 +232,15 @@ def triangular(m, n, rng, xp=array_api_compat.numpy, storage="float64"):
 
     The n×d Gaussian matrix is QR with R upper triangular, its entries independent: √n R_ij ~ N(0, 1) above the
     diagonal, n R_ii² ~ χ² with n − i + 1 degrees of freedom, i from 1. M*M = RᵀR, so neither cost nor memory
-    depends on n. For d in the thousands and one generator only R's upper half is kept, in `storage` "float64" or "float32"
-    (a state stays float64), and drawn in parallel: packed with NumPy, else in blocks of rows that are moved to the
-    device one by one. The numbers are the same. Raises ValueError when n < d (R would be a trapezium: `gaussian`
+    depends on n. For d in the thousands and one generator only R's upper half is kept, in `storage` "float64" or
+    "float32" (a state stays float64), and drawn in parallel: packed with NumPy, else in blocks of rows, the same
+    numbers, moved to the device one by one. Raises ValueError when n < d (R would be a trapezium: `gaussian`
     costs less there).
     """
     d = _require("triangular", m, n, rng, xp, storage)
     if _packs(d, rng):
-        return _packed(m, n, rng, storage) if backend.name(xp) == "numpy" else _blocked(m, n, rng, storage, xp)
+        packed = _packed(m, n, rng, storage)
+        return packed if backend.name(xp) == "numpy" else blocked(packed, xp)
 
     def fill(g, R):
         g.standard_normal(out=R)
@@ -268,16 +269,16 @@ def _packed(m, n, rng, storage):
     return Triangular(R, m, n)
 
 
-def _blocked(m, n, rng, storage, xp):
-    """The Blocked operator with the numbers of `_packed`."""
-    d, R, blocks = dim_sym(m), _packed(m, n, rng, storage).R, []
+def blocked(operator, xp):
+    """Return the Triangular `operator` as a Blocked one on `xp`: the same numbers, moved there block by block."""
+    d, blocks = dim_sym(operator.m), []
     for first in range(0, d, BLOCK):
-        block = np.zeros((min(BLOCK, d - first), d - first), R.dtype)
+        block = np.zeros((min(BLOCK, d - first), d - first), operator.R.dtype)
         for k in range(len(block)):
-            start = fused.triangle_size(d) - fused.triangle_size(d - first - k)
-            block[k, k:] = R[start : start + d - first - k]
+            start = operator.R.size - fused.triangle_size(d - first - k)
+            block[k, k:] = operator.R[start : start + d - first - k]
         blocks.append(xp.asarray(block))
-    return Blocked(blocks, m, n)
+    return Blocked(blocks, operator.m, operator.n)
 
 
 OPERATORS = {"population": population, "dense": gaussian, "triangular": triangular}
