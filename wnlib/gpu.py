@@ -79,8 +79,9 @@ def record(xp):
 
 def write(found):
     """Write the record in one step."""
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     aside = RECORD.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     aside.replace(RECORD)
 
 
