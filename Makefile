@@ -30,11 +30,11 @@ RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEN
 	$(foreach setting,$(PARAMS),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help figures quick test bench claims verify references gallery lock info clean check-python FORCE
+.PHONY: help figures quick test bench gpu-check claims verify references gallery lock info clean check-python FORCE
 
 help:  ## list the targets (this)
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s%s\n", $$1, $$2 }'
 	@echo '  make figures/NN_slug.pdf   one notebook (any of its five outputs)'
 	@echo 'Variables:'
 	@echo '  PROFILE=paper|quick        quick: small parameters, into build/quick'
@@ -64,8 +64,12 @@ test: $(ENV)  ## lint, format check and all tests
 	$(PY) -m ruff format --check .
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2
 
-bench: $(ENV)  ## throughput against this machine's limits and against others (a minute or two)
-	@PYTHONPATH=. $(PY) tests/benchmark.py
+bench: $(ENV)  ## notebook 16 on this machine, into build/bench: throughput against its limits and against others
+	@$(RUN) 16_performance --output build/bench
+	@$(PY) -c "$$BENCH"
+
+gpu-check: $(ENV)  ## is CuPy right on this GPU, and how fast? writes figures/gpu.json (with BACKEND=cupy: installs CuPy)
+	@$(PY) -m wnlib.gpu
 
 claims: $(ENV)  ## rewrite the README's table from the records in figures/
 	@$(PY) -m wnlib.claims
@@ -160,4 +164,10 @@ gpu = shutil.which("nvidia-smi")
 query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
 print("GPU     ", subprocess.run([gpu, *query], capture_output=True, text=True).stdout.strip() if gpu else "none")
 endef
-export CHECK INFO
+
+define BENCH
+import json
+from wnlib import claims
+print(claims.table(json.load(open("build/bench/16_performance.json"))["claims"]))
+endef
+export CHECK INFO BENCH

@@ -1,5 +1,7 @@
 import builtins
 import io
+import json
+import re
 import sys
 import types
 
@@ -7,7 +9,7 @@ import array_api_compat.numpy
 import numpy as np
 import pytest
 
-from wnlib import backend
+from wnlib import backend, gpu, jobs, sensing
 
 
 def test_numpy_is_chosen_by_name_and_where_no_device_is(monkeypatch):
@@ -81,3 +83,59 @@ def test_memory_is_asked_for_in_one_line(monkeypatch):
 
 def test_the_processor_has_a_name(xp):
     assert backend.device(xp).strip()
+
+
+def test_arrays_of_two_backends_are_refused_in_one_line():
+    strict = pytest.importorskip("array_api_strict")
+    with pytest.raises(TypeError, match=r"^A is an array of numpy and B of array_api_strict: must be of one backend; "):
+        backend.common_namespace({"A": np.ones(1), "B": strict.ones(1)})
+    assert backend.common_namespace({"A": np.ones(1), "B": np.ones(2)}) is array_api_compat.numpy
+
+
+def device(free):
+    """A stand-in for CuPy's namespace on a device with that many bytes free."""
+    working = types.ModuleType("array_api_compat.cupy")
+    working.zeros = np.zeros
+    working.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(memGetInfo=lambda: (free, 2**37)))
+    return working
+
+
+def test_a_devices_memory_is_asked_for_and_what_would_fit_is_named():
+    xp, rng = device(2**30), np.random.default_rng(0)
+    assert backend.available_memory(xp) == 2**30
+    with pytest.raises(MemoryError) as refusal:
+        sensing.operator("triangular", 300, 50_000, rng, xp, "float32")
+    assert re.fullmatch(
+        r"operator 'triangular' with m = 300, n = 50000 needs 3\.8 GiB and 1 GiB are free: m = \d+ would fit",
+        str(refusal.value),
+    )
+    with pytest.raises(MemoryError, match=r"storage = 'float32' needs 3\.8 GiB$"):
+        sensing.operator("triangular", 300, 50_000, rng, device(5 * 2**30))
+    with pytest.raises(MemoryError, match=r"operator = 'triangular' has the same law in"):
+        sensing.operator("dense", 100, 50_000, rng, device(2**30))
+
+
+def test_gpu_check_refuses_in_one_line_where_there_is_no_device(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", None)
+    monkeypatch.setattr(gpu, "write", lambda found: pytest.fail("a record without a GPU"))
+    assert gpu.main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gpu-check: backend = 'cupy': CuPy cannot compute here (") and error.count("\n") == 1
+
+
+def test_the_gpu_record_is_replaced_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "RECORD", tmp_path / "gpu.json")
+    gpu.write({"device": "old"})
+    with pytest.raises(ValueError):
+        gpu.write({"rate": float("nan")})
+    assert json.loads(gpu.RECORD.read_text()) == {"device": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]
+
+
+def test_parity_that_was_skipped_is_no_parity(monkeypatch):
+    ended = types.SimpleNamespace(returncode=0, stdout="s\n144 skipped, 900 deselected in 3.2s\n")
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *command, **options: ended)
+    with pytest.raises(jobs.Problem, match="144 skipped"):
+        gpu.parity()
+    ended.stdout = "144 passed, 900 deselected in 3.2s\n"
+    assert gpu.parity() == {"passed": 144}

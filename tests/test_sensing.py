@@ -174,3 +174,32 @@ def test_residual_form_in_single_precision_follows_the_measured_form_and_goes_on
     assert np.count_nonzero(together) > 30
     np.testing.assert_allclose(single[together], double[together], rtol=1e-3)
     assert single[-1] < 1e-28
+
+
+def test_blocks_of_rows_are_the_packed_triangle(xp, monkeypatch):
+    """The fused kernel and plain matrix products, the same numbers R: float32 storage, float64 states."""
+    monkeypatch.setattr(sensing, "GRAM_LIMIT", 0)
+    monkeypatch.setattr(sensing, "BLOCK", 7)  # several blocks, the last one smaller
+    m, n = 8, 50
+    packed = sensing.triangular(m, n, np.random.default_rng(0), np, "float32")
+    # What `triangular` itself gives elsewhere than on NumPy.
+    M = sensing.blocked(packed, xp) if xp.__name__.endswith("numpy") else None
+    M = M or sensing.triangular(m, n, np.random.default_rng(0), xp, "float32")
+    assert isinstance(M, sensing.Blocked) and M.blocks[0].dtype == xp.float32
+    Z = sym(np.random.default_rng(1).standard_normal((3, m, m)))
+    w = packed.measure(Z)
+    pairs = [
+        (M.measure(xp.asarray(Z)), w),
+        (M.adjoint(xp.asarray(w)), packed.adjoint(w)),
+        (M.normal(1e-9 * xp.asarray(Z))[0], 1e-9 * packed.normal(Z)[0]),
+    ]
+    for ours, fused in pairs:
+        assert ours.dtype == xp.float64
+        np.testing.assert_allclose(to_numpy(ours), fused, rtol=0, atol=2e-6 * np.max(np.abs(fused)))
+
+
+def test_an_operator_and_an_input_of_two_backends_are_refused():
+    strict = pytest.importorskip("array_api_strict")
+    operator = draw("dense", 3, 9, np)
+    with pytest.raises(TypeError, match=r"^the operator is an array of numpy and input 0 of"):
+        operator.normal(strict.zeros((3, 3), dtype=strict.float64))

@@ -3,8 +3,8 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from wnlib import stiefel
-from wnlib.backend import to_numpy
+from wnlib import lockstep, methods, problems, sensing, stiefel
+from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import mT
 
 
@@ -98,3 +98,39 @@ def test_single_precision_is_kept(xp):
     moved = stiefel.polar(X, 0.1 * X)
     assert moved.dtype == xp.float32
     assert float(stiefel.orthonormality_error(moved)) < 1e-5
+
+
+def test_on_a_device_polar_looks_at_no_number_and_agrees():
+    """Far, near and broken members together: Newton–Schulz of a fixed length against the one that looks."""
+    for size in (1e-9, 0.3, 3.0, 30.0):
+        X, V = point_and_tangent(np, size=size)
+        np.testing.assert_allclose(stiefel._orthonormalize_blindly(X + V), stiefel.polar(X, V), rtol=0, atol=1e-12)
+    V[1] = np.nan
+    moved = stiefel._orthonormalize_blindly(X + V)
+    assert np.isnan(moved[1]).all() and np.isfinite(moved[[0, 2, 3]]).all()
+
+
+def test_no_step_makes_the_host_wait_for_the_device(monkeypatch):
+    """What reads a number of an array (float, bool, int, NumPy's view of it) is counted: none between two records."""
+    strict = pytest.importorskip("array_api_strict")
+    reads = []
+    for reader in ("__bool__", "__float__", "__int__", "__index__", "__array__"):
+        original = getattr(strict._array_object.Array, reader, None)
+        if original:
+            spy = lambda self, *a, _o=original, **k: reads.append(1) or _o(self, *a, **k)  # noqa: E731
+            monkeypatch.setattr(strict._array_object.Array, reader, spy)
+    counts = []
+    for steps in (3, 9):
+        seeds = problems.streams(0, 2)
+        truth = problems.truth(5, [1.0, 0.5], seeds.truth, array_namespace(strict.ones(1)))
+        xp = array_namespace(truth.U)
+        M = sensing.gaussian(5, 40, seeds.operator, xp)
+        start = methods.start_directed(5, 3, seeds.start, xp)
+        runs = {
+            name: lockstep.Run(methods.weight_normalization(0.5, retraction=name), start, None, truth.A)
+            for name in stiefel.RETRACTIONS
+        }
+        reads.clear()
+        lockstep.run(M, runs, steps, record=[0, steps])
+        counts.append(len(reads))
+    assert counts[0] == counts[1] > 0

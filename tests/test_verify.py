@@ -244,3 +244,14 @@ def test_references_are_made_from_two_roundings(tmp_path, monkeypatch, capsys):
     assert verify.main([*request, "--update"]) == verify.main(request) == 0
     publish(folder, results(0.01))
     assert verify.main(request) == 1
+
+
+def test_times_are_shown_and_not_compared(reference):
+    record, drawn = results(0.01, verdict_at=1e-4)  # another verdict, other numbers
+    record["timed"] = ["rate", "error", "scalar"]
+    rows = {row[0]: row for row in verify.compare((record, drawn), reference)}
+    assert rows["rate"][-2:] == ["a time", "not compared"]
+    assert rows["rate"][1] == "not observed, was confirmed"
+    assert rows["never"][-1] == rows["numbers drawn"][-1] == "yes"
+    drawn["t"] = drawn["t"] + 1  # what is not a time is compared as ever
+    assert verify.compare((record, drawn), reference)[-1][-1] == "NO"

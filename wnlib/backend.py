@@ -53,6 +53,19 @@ def array_namespace(X):
 _NAMESPACES = {}
 
 
+def common_namespace(arrays):
+    """Return the namespace of all `arrays` (name → array); raises TypeError where two live in different places."""
+    spaces = {what: array_namespace(x) for what, x in arrays.items()}
+    (first, xp), *rest = spaces.items()
+    for what, other in rest:
+        if other is not xp:
+            raise TypeError(
+                f"{first} is an array of {name(xp)} and {what} of {name(other)}: must be of one backend; "
+                "make both with the same xp, see backend.namespace"
+            )
+    return xp
+
+
 def name(xp):
     """Return the short name of a namespace or of an array's namespace: "numpy", "cupy", …"""
     module = xp if hasattr(xp, "__name__") else array_namespace(xp)
@@ -64,6 +77,12 @@ def to_numpy(x):
     if array_api_compat.is_cupy_array(x):
         return x.get()
     return array_api_compat.numpy.asarray(x)
+
+
+def synchronize(xp):
+    """Wait until the device has done all it was given; at once where nothing runs aside. For timing."""
+    if name(xp) == "cupy":
+        xp.cuda.get_current_stream().synchronize()
 
 
 def available_memory(xp):

@@ -145,6 +145,20 @@ def _cell(text):
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def gpu(folder):
+    """Return one sentence on `gpu.json` in `folder`, which `make gpu-check` writes, or that there is none."""
+    path = pathlib.Path(folder) / "gpu.json"
+    if not path.is_file():
+        return "Nothing here has been run on a GPU yet: `make gpu-check` does, and its record is then shown."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        f"On a GPU: {found['device']}, driver {found['driver']}, {found['date']}: "
+        f"{found['parity']['passed']} parity tests passed, reading at {max(found['bandwidth']) / 1e9:.0f} GB/s, "
+        f"products at up to {max(found['of_bandwidth']):.0%} of that, GEMM at {found['gemm_rate'][0] / 1e12:.3g} TFLOP/s, "
+        f"notebook 03 in {found['paper_scale_seconds']:g} s."
+    )
+
+
 BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
 
 
@@ -157,7 +171,7 @@ def main(root=None):
         raise SystemExit(f"README.md lacks the markers {BEGIN!r} and {END!r}: put them, once, around the claims table")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    new = f"{before}{BEGIN}\n\n{collect(root / 'figures')}\n\n{END}{after}"
+    new = f"{before}{BEGIN}\n\n{collect(root / 'figures')}\n\n{gpu(root / 'figures')}\n\n{END}{after}"
     if new != text:
         aside = readme.with_suffix(".md.new")
         aside.write_text(new, encoding="utf-8")

@@ -18,7 +18,8 @@ BUILD = ROOT / "build"
 # profile: where it publishes, and the folder of its parameter files (None: the notebook's own values)
 PROFILES = {"paper": (ROOT / "figures", None)}
 PROFILES |= {profile: (BUILD / profile, NOTEBOOKS / profile) for profile in ("quick", "extended")}
-READERS = {"verify.py", "gallery.py"}  # modules that only read results: no run depends on them
+READERS = {"verify.py", "gallery.py", "gpu.py"}  # modules that only read results: no run depends on them
+READ = {"16_performance": "figures/gpu.json"}  # a file that a notebook shows, if it is there
 OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
 KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
 KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
@@ -168,6 +169,8 @@ def inputs_of(stem, profile, backend):
     paths = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock", *modules]
     if PROFILES[profile][1]:
         paths.append(PROFILES[profile][1] / f"{stem}.yaml")
+    if stem in READ:
+        paths.append(ROOT / READ[stem])
     return {"profile": profile, "backend": backend, "inputs": _digests(paths)}
 
 

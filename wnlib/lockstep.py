@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from wnlib import progress, validate
+from wnlib import backend, progress, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import squared_norm
 
@@ -216,6 +216,7 @@ class _Track:
         fields = {f: getattr(run.start, f) for f in getattr(run.start, "_fields", ())}
         for f, x in fields.items():
             validate.matrices(f"{f} of run {name!r}", x, (None, None))
+        backend.common_namespace({f"{what} of run {name!r}": known, "its truth": run.truth, **fields})
         fit = functools.partial(_to_batch, batch=self.batch, name=name)
         self.truth = fit(run.truth, what="truth")
         fields = {f: fit(x, what=f) for f, x in fields.items()}

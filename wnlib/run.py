@@ -237,6 +237,8 @@ def _report(job, record):
     verdicts = Counter(claim["verdict"] for claim in record["claims"])
     claims = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none"
     cost = f"done in {record['cost']['seconds']:g} s, peak {record['cost']['peak_gib']:g} GiB"
+    where = record.get("environment", {})
+    cost += f" on {where['device']} (CuPy)" if where.get("backend") == "cupy" else ""
     return f"{job.stem}: {cost} -> {jobs.short(job.output)}/{job.stem}.pdf; claims: {claims}"
 
 

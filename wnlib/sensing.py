@@ -13,11 +13,12 @@ import numpy as np
 
 from wnlib import backend, fused, progress, structured, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import dim_sym, smat, svec
+from wnlib.linalg import dim_sym, mT, smat, svec
 
 # Up to this many coordinates d the d×d matrix of M*M is formed once: one pass a product instead of two. Beyond, the
-# passes are fused where they can be (NumPy), and a triangle is packed.
+# passes are fused where they can be (NumPy), and only the triangle's upper half is kept.
 GRAM_LIMIT = 2000
+BLOCK = 512  # rows of the triangle in one matrix product
 STORAGE = ("float64", "float32")
 # Entries of a matrix that no longer fits the caches, so that reading it once instead of twice pays.
 FUSED_FROM = 4_000_000
@@ -74,7 +75,7 @@ class Dense:
 
     def normal(self, *Zs):
         """Return M*M(Z) for each stack Z (..., m, m): all of them in one pass over the operator."""
-        return _in_one_pass(self._normal, Zs, self.stack)
+        return _in_one_pass(self._normal, Zs, self.stack, self.matrix)
 
     def _normal(self, z):
         if self._gram is not None:
@@ -112,7 +113,7 @@ class Triangular:
 
     def normal(self, *Zs):
         """Return M*M(Z) for each stack Z (..., m, m): all of them in one pass over R."""
-        return _in_one_pass(self._normal, Zs, self.stack)
+        return _in_one_pass(self._normal, Zs, self.stack, self.R)
 
     def _normal(self, z):
         return _scaled(lambda x: fused.normal_product(self.R, x, triangle=True), z) / self.n
@@ -122,6 +123,52 @@ class Triangular:
         return rows.reshape(x.shape) / math.sqrt(self.n)
 
 
+class Blocked:
+    """The Triangular operator where there is no fused kernel (CuPy): R as blocks of rows from the diagonal on.
+
+    Two plain matrix products for each block, in the dtype of the blocks; what of them lies below the diagonal is zero.
+    """
+
+    stack = ()
+
+    def __init__(self, blocks, m, n):
+        self.m, self.blocks, self.n = m, blocks, n
+
+    def measure(self, Z):
+        """Return y = M(Z) (..., d) for symmetric Z (..., m, m)."""
+        return self._apply(self._forward, svec(validate.matrices("Z", Z, (self.m, self.m))))
+
+    def adjoint(self, w):
+        """Return M*(w) (..., m, m) for w (..., d)."""
+        _check_measurements(w, dim_sym(self.m))
+        return smat(self._apply(self._backward, w))
+
+    def normal(self, *Zs):
+        """Return M*M(Z) for each stack Z (..., m, m): all of them in one pass over R."""
+        return _in_one_pass(self._normal, Zs, self.stack, self.blocks[0])
+
+    def _normal(self, z):
+        return _scaled(lambda x: self._backward(self._forward(x)), z) / self.n
+
+    def _forward(self, x):
+        xp = array_namespace(x)
+        x, d = xp.astype(x, self.blocks[0].dtype), x.shape[-1]
+        return xp.concat([x[:, d - R.shape[1] :] @ mT(R) for R in self.blocks], axis=-1)
+
+    def _backward(self, w):
+        xp = array_namespace(w)
+        w, d, first = xp.astype(w, self.blocks[0].dtype), w.shape[-1], 0
+        out = xp.zeros_like(w)
+        for R in self.blocks:
+            out[:, d - R.shape[1] :] += w[:, first : first + R.shape[0]] @ R
+            first += R.shape[0]
+        return out
+
+    def _apply(self, product, x):
+        xp = array_namespace(x)
+        return xp.reshape(_scaled(product, xp.reshape(x, (-1, x.shape[-1]))), x.shape) / math.sqrt(self.n)
+
+
 def _check_measurements(w, rows):
     if w.shape[-1] != rows:
         raise ValueError(f"w has {w.shape[-1]} measurements: must be {rows}, as many as the operator")
@@ -129,14 +176,18 @@ def _check_measurements(w, rows):
 
 def _scaled(product, x):
     """`product` of the rows x (k, d), each brought to size 1 first: float32 then serves every scale. In x's dtype."""
-    size = np.max(np.abs(x), axis=-1, keepdims=True)
-    size = np.where((size > 0) & np.isfinite(size), size, 1)
-    return product(x / size).astype(x.dtype) * size
+    xp = array_namespace(x)
+    size = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    size = xp.where((size > 0) & xp.isfinite(size), size, xp.ones_like(size))
+    return xp.astype(product(x / size), x.dtype) * size
 
 
-def _in_one_pass(product, Zs, stack):
-    """`product` of the svec coordinates (*stack, k, d) of all the stacks Zs together, given back stack by stack."""
-    xp = array_namespace(Zs[0])
+def _in_one_pass(product, Zs, stack, matrix):
+    """`product` of the svec coordinates (*stack, k, d) of all the stacks Zs together, given back stack by stack.
+
+    Raises TypeError unless they live where the operator's `matrix` does.
+    """
+    xp = backend.common_namespace({"the operator": matrix} | {f"input {k}": Z for k, Z in enumerate(Zs)})
     stacks = [_under_stack(Z, stack, 2) for Z in Zs]
     together = smat(product(svec(xp.concat(stacks, axis=-3) if len(stacks) > 1 else stacks[0])))
     answers, start = [], 0
@@ -192,13 +243,15 @@ def triangular(m, n, rng, xp=array_api_compat.numpy, storage="float64"):
 
     The n×d Gaussian matrix is QR with R upper triangular, its entries independent: √n R_ij ~ N(0, 1) above the
     diagonal, n R_ii² ~ χ² with n − i + 1 degrees of freedom, i from 1. M*M = RᵀR, so neither cost nor memory
-    depends on n. For d in the thousands, one generator and NumPy, R is packed, in `storage` "float64" or "float32"
-    (a state stays float64), and drawn in parallel. Raises ValueError when n < d (R would be a trapezium: `gaussian`
+    depends on n. For d in the thousands and one generator only R's upper half is kept, in `storage` "float64" or
+    "float32" (a state stays float64), and drawn in parallel: packed with NumPy, else in blocks of rows, the same
+    numbers, moved to the device one by one. Raises ValueError when n < d (R would be a trapezium: `gaussian`
     costs less there).
     """
     d = _require("triangular", m, n, rng, xp, storage)
-    if _packs(d, rng, xp):
-        return _packed(m, n, rng, storage)
+    if _packs(d, rng):
+        packed = _packed(m, n, rng, storage)
+        return packed if backend.name(xp) == "numpy" else blocked(packed, xp)
 
     def fill(g, R):
         g.standard_normal(out=R)
@@ -210,8 +263,8 @@ def triangular(m, n, rng, xp=array_api_compat.numpy, storage="float64"):
     return Dense(_draw(rng, xp, (d, d), fill))
 
 
-def _packs(d, rng, xp):
-    return d > GRAM_LIMIT and backend.name(xp) == "numpy" and not isinstance(rng, list)
+def _packs(d, rng):
+    return d > GRAM_LIMIT and not isinstance(rng, list)
 
 
 def _packed(m, n, rng, storage):
@@ -225,6 +278,18 @@ def _packed(m, n, rng, storage):
     i = np.arange(d)
     R[i * d - i * (i - 1) // 2] = diagonal
     return Triangular(R, m, n)
+
+
+def blocked(operator, xp):
+    """Return the Triangular `operator` as a Blocked one on `xp`: the same numbers, moved there block by block."""
+    d, blocks = dim_sym(operator.m), []
+    for first in range(0, d, BLOCK):
+        block = np.zeros((min(BLOCK, d - first), d - first), operator.R.dtype)
+        for k in range(len(block)):
+            start = operator.R.size - fused.triangle_size(d - first - k)
+            block[k, k:] = operator.R[start : start + d - first - k]
+        blocks.append(xp.asarray(block))
+    return Blocked(blocks, operator.m, operator.n)
 
 
 OPERATORS = {
@@ -303,7 +368,7 @@ def _require(kind, m, n, rng, xp, storage="float64"):
 
     def need(kind, m):
         d = dim_sym(m)
-        if kind == "triangular" and _packs(d, rng, xp):
+        if kind == "triangular" and _packs(d, rng):
             return np.dtype(storage).itemsize * fused.triangle_size(d)
         rows = d if kind == "triangular" else n
         return 8 * operators * (rows * d + (d * d if _forms_gram(rows, d) else 0))
@@ -311,7 +376,7 @@ def _require(kind, m, n, rng, xp, storage="float64"):
     def instead(free):
         if kind == "dense" and n > d and need("triangular", m) <= free:
             return f"operator = 'triangular' has the same law in {backend.gib(need('triangular', m))}"
-        if kind == "triangular" and storage == "float64" and _packs(d, rng, xp) and need(kind, m) <= 2 * free:
+        if kind == "triangular" and storage == "float64" and _packs(d, rng) and need(kind, m) <= 2 * free:
             return f"storage = 'float32' needs {backend.gib(need(kind, m) // 2)}"
         largest = min(m, math.isqrt(2 * free))  # d alone needs more than is free beyond
         fits = bisect.bisect_right(range(1, largest + 1), free, key=lambda smaller: need(kind, smaller))

@@ -1,0 +1,200 @@
+"""Every public function that computes on arrays gives on CuPy, and on array-api-strict, what it gives on NumPy.
+
+`CASES` maps each function to a small computation with it; what takes no arrays, or only NumPy's, stands in
+`NUMPY_ONLY`. A public function that is in neither fails `test_every_public_function_has_a_case`.
+"""
+
+import importlib
+import inspect
+
+import array_api_compat.numpy
+import numpy as np
+import pytest
+
+from wnlib import backend, lockstep, methods, problems, sensing, stiefel, theory
+from wnlib.backend import to_numpy
+from wnlib.linalg import mT, sym
+
+MODULES = ("backend", "linalg", "stiefel", "problems", "sensing", "methods", "lockstep", "theory", "fits")
+# Of states and of residual norms, for numbers of size one; the sums are of a few thousand terms at most.
+TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
+
+NUMPY_ONLY = {
+    "backend": {"namespace", "array_namespace", "common_namespace", "name", "synchronize", "available_memory"}
+    | {"require_memory", "gib", "device"},  # of namespaces; see test_backend
+    "linalg": {"dim_sym"},
+    "problems": {"streams", "spectrum", "require_rank"},
+    "lockstep": {"schedule"},
+    # Laws of numbers, drawn over traces that are NumPy's on every backend.
+    "theory": {"contraction", "sampled_decay", "crossing_time", "escape_law", "expected_burn_in", "magnitude_threshold"}
+    | {"theorem", "gd_tail", "degrees_of_freedom", "reached_dimensions", "noise_floor", "random_alignment"},
+    "fits": {"line", "between", "exponential", "power_law", "first_below", "dips", "band"},  # of traces
+}
+
+
+def public(module):
+    found = importlib.import_module(f"wnlib.{module}")
+    return {
+        name
+        for name, function in inspect.getmembers(found, inspect.isfunction)
+        if function.__module__ == found.__name__ and not name.startswith("_")
+    }
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def stack(seed=0, r=3):
+    """A stack (2, r, r) of well-conditioned symmetric positive definite matrices."""
+    G = drawn(2, r, r + 4, seed=seed)
+    return G @ mT(G) / r
+
+
+def frame(m=6, r=3, seed=0):
+    return np.linalg.qr(drawn(2, m, r, seed=seed))[0]
+
+
+def tangent(size=0.3):
+    X, G = frame(), drawn(2, 6, 3, seed=1)
+    return size * (G - X @ sym(mT(X) @ G))
+
+
+def alignments():
+    """P and Q = I − P (2, 2, 2) and sigma (2,)."""
+    U, X = frame(r=2), frame(r=3, seed=3)
+    P = (mT(U) @ X) @ mT(mT(U) @ X)
+    return P, np.eye(2) - P, np.array([1.0, 0.5])
+
+
+def rngs(count=2):
+    return [np.random.default_rng([5, k]) for k in range(count)]
+
+
+def call(path, *arrays, **options):
+    """A case: the function at `path` of these NumPy arrays, moved to the backend in the case's dtype."""
+
+    def case(xp, dtype):
+        module, function = path.split(".")
+        there = [xp.asarray(a, dtype=getattr(xp, dtype)) for a in arrays]
+        return getattr(importlib.import_module(f"wnlib.{module}"), function)(*there, **options)
+
+    return case
+
+
+def operator_case(kind, m=4, n=40):
+    def case(xp, dtype):
+        M = sensing.operator(kind, m, n, np.random.default_rng(0), xp)
+        Z = xp.asarray(sym(drawn(3, m, m)))
+        return [M.measure(Z), M.adjoint(M.measure(Z)), *M.normal(Z, Z[0, ...])]
+
+    return case
+
+
+def blocked_case(xp, dtype):
+    """A triangle in blocks of rows, made small enough that there are several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensing, "GRAM_LIMIT", 0)
+        patch.setattr(sensing, "BLOCK", 7)
+        packed = sensing.triangular(8, 50, np.random.default_rng(0), array_api_compat.numpy, dtype)
+        M = packed if backend.name(xp) == "numpy" else sensing.blocked(packed, xp)
+    Z = xp.asarray(sym(drawn(3, 8, 8)))
+    return [M.measure(Z), M.adjoint(M.measure(Z)), *M.normal(Z, Z[0, ...])]
+
+
+def data_case(xp, dtype):
+    M = sensing.gaussian(4, 30, rngs(), xp)
+    return sensing.data(M, xp.asarray(sym(drawn(2, 3, 4, 4))), 0.1, rngs())
+
+
+def run_case(step, start, steps=20):
+    """States and squared errors over some iterations from the same start, data and operator."""
+
+    def case(xp, dtype):
+        truth = problems.truth(5, [1.0, 0.6], rngs(), xp)
+        M = sensing.gaussian(5, 60, rngs(), xp)
+        first = start(5, 3, rngs(), xp=xp)
+        traces = lockstep.run(M, {"it": lockstep.Run(step, first, sensing.data(M, truth.A), truth.A)}, steps)
+        return [traces["it"].squared_error, *traces["it"].state, traces["it"].state.estimate]
+
+    return case
+
+
+def reduced_any_case(xp, dtype):
+    _, Q, sigma = (xp.asarray(a, dtype=getattr(xp, dtype)) for a in alignments())
+    Phi = xp.asarray(mT(frame(r=2)) @ frame(r=3, seed=3), dtype=Q.dtype)
+    state = theory.Reduced(Phi, xp.asarray(stack(), dtype=Q.dtype), Q)
+    return [*theory.reduced_any_step(state, sigma, 0.3), theory.reduced_any_error(state, sigma)]
+
+
+P, Q, SIGMA = alignments()
+WN = methods.weight_normalization(0.5)
+CASES = {
+    "backend.to_numpy": call("backend.to_numpy", drawn(2, 3)),
+    "linalg.mT": call("linalg.mT", drawn(2, 3, 4)),
+    "linalg.sym": call("linalg.sym", drawn(2, 3, 3)),
+    "linalg.eye_like": call("linalg.eye_like", stack()),
+    "linalg.trace": call("linalg.trace", stack()),
+    "linalg.squared_norm": call("linalg.squared_norm", drawn(2, 3, 4)),
+    "linalg.svec": call("linalg.svec", stack()),
+    "linalg.smat": call("linalg.smat", drawn(2, 10)),
+    "linalg.inverse_sqrt": call("linalg.inverse_sqrt", stack()),
+    "stiefel.random": lambda xp, dtype: stiefel.random(6, 3, rngs(), xp),
+    "stiefel.project": call("stiefel.project", frame(), drawn(2, 6, 3, seed=1)),
+    "stiefel.polar": call("stiefel.polar", frame(), tangent()),
+    "stiefel.qr": call("stiefel.qr", frame(), tangent()),
+    "stiefel.cayley": call("stiefel.cayley", frame(), tangent()),
+    "stiefel.orthonormality_error": call("stiefel.orthonormality_error", frame() + 0.1),
+    "problems.truth": lambda xp, dtype: problems.truth(5, [[1, 0.5], [1, 0.2]], rngs(), xp).A,
+    "sensing.population": operator_case("population"),
+    "sensing.gaussian": operator_case("dense"),
+    "sensing.triangular": operator_case("triangular"),
+    "sensing.operator": operator_case("dense", n=5),
+    "sensing.blocked": blocked_case,
+    "sensing.data": data_case,
+    "methods.weight_normalization": run_case(WN, methods.start_directed),
+    # Few steps: near A it divides by λ = damping·‖E‖_F, and so multiplies rounding in the spare directions.
+    "methods.preconditioned_weight_normalization": run_case(
+        methods.preconditioned_weight_normalization(), methods.start_directed, steps=5
+    ),
+    "methods.gradient_descent": run_case(methods.gradient_descent(0.3), methods.start_factored),
+    "methods.start_directed": lambda xp, dtype: list(methods.start_directed(5, 3, rngs(), xp)),
+    "methods.start_factored": lambda xp, dtype: list(methods.start_factored(5, 3, rngs(), xp=xp)),
+    "lockstep.run": run_case(methods.weight_normalization(0.3, 1.0, "cayley"), methods.start_directed),
+    "theory.alignment": call("theory.alignment", frame(r=2), frame(seed=3)),
+    "theory.levels": call("theory.levels", P, SIGMA),
+    "theory.escape_times": call("theory.escape_times", P, SIGMA, eta=0.5),
+    "theory.gd_small_start": lambda xp, dtype: call(
+        "theory.gd_small_start", [1.0, 5.0, 100.0], frame(r=2), 0.01 * drawn(2, 6, 4), eta=0.3
+    )(xp, dtype),
+    "theory.reduced_step": lambda xp, dtype: list(call("theory.reduced_step", P, Q, SIGMA, eta=0.5)(xp, dtype)),
+    "theory.reduced_error": call("theory.reduced_error", Q, SIGMA),
+    "theory.reduced_any_step": reduced_any_case,
+    "theory.reduced_any_error": reduced_any_case,
+}
+
+
+def test_every_public_function_has_a_case():
+    listed = set(CASES) | {f"{module}.{name}" for module, names in NUMPY_ONLY.items() for name in names}
+    there = {f"{module}.{name}" for module in MODULES for name in public(module)}
+    assert there - listed == set(), "no parity case: add one to CASES"
+    assert listed - there == set(), "no such function"
+    assert not set(CASES) & {f"{module}.{name}" for module, names in NUMPY_ONLY.items() for name in names}
+
+
+def flat(result):
+    return [to_numpy(x) for x in (result if isinstance(result, list) else [result])]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("path", CASES)
+def test_parity(path, dtype, xp):
+    if backend.name(xp) == "numpy":
+        pytest.skip("NumPy is what the others are held against")
+    found = flat(CASES[path](xp, dtype))
+    wanted = flat(CASES[path](array_api_compat.numpy, dtype))
+    assert len(found) == len(wanted)
+    for x, y in zip(found, wanted, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        scale = max(1.0, float(np.max(np.abs(y))))
+        np.testing.assert_allclose(x, y, rtol=0, atol=TOLERANCE[dtype] * scale)
