@@ -11,11 +11,14 @@ import array_api_compat.numpy
 import numpy as np
 import pytest
 
-from wnlib import backend, lockstep, methods, problems, sensing, stiefel, theory
+from wnlib import backend, lockstep, methods, problems, sensing, stiefel, structured, theory
 from wnlib.backend import to_numpy
 from wnlib.linalg import mT, sym
 
-MODULES = ("backend", "linalg", "stiefel", "problems", "sensing", "methods", "lockstep", "theory", "fits")
+MODULES = (
+    *("backend", "linalg", "stiefel", "problems", "sensing", "structured"),
+    *("methods", "lockstep", "theory", "fits"),
+)
 # Of states and of residual norms, for numbers of size one; the sums are of a few thousand terms at most.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 
@@ -120,6 +123,21 @@ def run_case(step, start, steps=20):
     return case
 
 
+def pair_start(m, r, rng, xp):
+    (L,) = methods.start_factored(m, r, rng, xp=xp)
+    return methods.Paired(L, 0.7 * L)
+
+
+def zero_start(m, r, rng, xp):
+    conjugate = methods.start_conjugate(m, r, rng, xp)
+    return methods.Thresholded(conjugate.X, conjugate.Theta, conjugate.W, conjugate.W)
+
+
+def estimates(case):
+    """The first and the last of what the case gives: squared errors and the final estimate."""
+    return lambda xp, dtype: (lambda found: [found[0], found[-1]])(case(xp, dtype))
+
+
 def reduced_any_case(xp, dtype):
     _, Q, sigma = (xp.asarray(a, dtype=getattr(xp, dtype)) for a in alignments())
     Phi = xp.asarray(mT(frame(r=2)) @ frame(r=3, seed=3), dtype=Q.dtype)
@@ -138,6 +156,7 @@ CASES = {
     "linalg.squared_norm": call("linalg.squared_norm", drawn(2, 3, 4)),
     "linalg.svec": call("linalg.svec", stack()),
     "linalg.smat": call("linalg.smat", drawn(2, 10)),
+    "linalg.eigh": lambda xp, dtype: list(call("linalg.eigh", stack())(xp, dtype))[:1],  # vectors have no fixed sign
     "linalg.inverse_sqrt": call("linalg.inverse_sqrt", stack()),
     "stiefel.random": lambda xp, dtype: stiefel.random(6, 3, rngs(), xp),
     "stiefel.project": call("stiefel.project", frame(), drawn(2, 6, 3, seed=1)),
@@ -152,13 +171,41 @@ CASES = {
     "sensing.operator": operator_case("dense", n=5),
     "sensing.blocked": blocked_case,
     "sensing.data": data_case,
+    "sensing.rademacher": operator_case("rademacher"),
+    "structured.cosine": operator_case("cosine", n=7),
+    "structured.entries": operator_case("entries", n=7),
+    "structured.rank_one": operator_case("rank-one"),
+    "structured.spurious": lambda xp, dtype: [structured.spurious(4, 0.1, xp)[0].measure(xp.asarray(stack(r=4)))],
+    "structured.transform": lambda xp, dtype: structured.transform("dct", xp.asarray(drawn(2, 9))),
     "methods.weight_normalization": run_case(WN, methods.start_directed),
     # Few steps: near A it divides by λ = damping·‖E‖_F, and so multiplies rounding in the spare directions.
     "methods.preconditioned_weight_normalization": run_case(
         methods.preconditioned_weight_normalization(), methods.start_directed, steps=5
     ),
+    "methods.one_product_weight_normalization": run_case(
+        methods.one_product_weight_normalization(), methods.start_conjugate, steps=5
+    ),
+    **{
+        f"methods.{name}": run_case(getattr(methods, name)(*settings), start, steps=5)
+        for name, settings, start in [
+            ("scaled_gradient_descent", (0.5, 0.1), methods.start_factored),
+            ("preconditioned_gradient_descent", (0.3,), methods.start_factored),
+            ("asymmetric_gradient_descent", (0.2,), pair_start),
+            ("approximate_gauss_newton", (0.5,), pair_start),
+        ]
+    },
+    # The eigenvectors' signs are the backend's: errors and estimates only.
+    **{
+        f"methods.{name}": estimates(run_case(getattr(methods, name)(), zero_start, steps=5))
+        for name in (
+            "iterative_hard_thresholding",
+            "normalized_iterative_hard_thresholding",
+            "conjugate_gradient_iterative_hard_thresholding",
+        )
+    },
     "methods.gradient_descent": run_case(methods.gradient_descent(0.3), methods.start_factored),
     "methods.start_directed": lambda xp, dtype: list(methods.start_directed(5, 3, rngs(), xp)),
+    "methods.start_conjugate": lambda xp, dtype: list(methods.start_conjugate(5, 3, rngs(), xp)),
     "methods.start_factored": lambda xp, dtype: list(methods.start_factored(5, 3, rngs(), xp=xp)),
     "lockstep.run": run_case(methods.weight_normalization(0.3, 1.0, "cayley"), methods.start_directed),
     "theory.alignment": call("theory.alignment", frame(r=2), frame(seed=3)),
