@@ -148,8 +148,8 @@ def gpu(folder):
     return (
         f"On a GPU: {found['device']}, driver {found['driver']}, {found['date']}: "
         f"{found['parity']['passed']} parity tests passed, reading at {max(found['bandwidth']) / 1e9:.0f} GB/s, "
-        f"products at up to {max(found['of_bandwidth']):.0%} of that, GEMM at {found['gemm_rate'][0] / 1e12:.3g} TFLOP/s, "
-        f"notebook 03 in {found['paper_scale_seconds']:g} s."
+        f"products at up to {max(found['of_bandwidth']):.0%} of that, "
+        f"GEMM at {found['gemm_rate'][0] / 1e12:.3g} TFLOP/s, notebook 03 in {found['paper_scale_seconds']:g} s."
     )
 
 
