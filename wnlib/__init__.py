@@ -17,6 +17,7 @@ recovery   the cells of the recovery map over measurements and columns
 sweep      independent cells: computed once, found again, shared out; executors: who computes them
 run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
 verify     regenerated results against the references, behind `make verify`
+gpu        is CuPy right on this GPU, and how fast: behind `make gpu-check`
 gallery    the executed notebooks as a web site, behind `make gallery`; its templates in site/
 
 linalg, validate and progress hold the small shared tools; fused the one-pass products behind the large operators.
