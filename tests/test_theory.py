@@ -105,6 +105,14 @@ def test_escape_and_crossing_times_hold_for_levels_far_close_and_equal(sigma):
     np.testing.assert_allclose(np.median(refined, axis=0), 1, atol=0.015)
 
 
+def test_escape_times_are_sharp_for_small_starts():
+    # p_0 = 1/400: the next orders are 1% each, and a constant off by a tenth would show.
+    sigma, eta = np.array([1.0, 0.5]), 0.5
+    P, Q = theory.random_alignment(10**6, 2500, 2, 40, np.random.default_rng(8))
+    measured = crossings(P, Q, sigma, eta, 2500)
+    np.testing.assert_allclose(np.median(measured / theory.escape_times(P, sigma, eta), axis=0), 1.02, atol=0.03)
+
+
 @pytest.mark.parametrize("eta", [0.02, 0.2, 0.8])
 def test_crossing_time_is_the_scalar_recursion_s(eta):
     p, q, sigma = np.array([[0.01]]), np.array([[0.99]]), np.array([0.7])
