@@ -143,7 +143,13 @@ def update(stems, profile):
     if platform.machine() not in ("x86_64", "AMD64"):
         raise Problem(2, f"references need an x86 processor, to change its rounding; this one is {platform.machine()}")
     simd = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
-    older = {"OPENBLAS_CORETYPE": "Nehalem", "NUMBA_CPU_NAME": "nehalem", "NPY_DISABLE_CPU_FEATURES": ",".join(simd)}
+    # Finished cells of a sweep are not for the twin: it computes its own.
+    own = {"WNLIB_SWEEPS": str(jobs.BUILD / "twin" / "sweeps")}
+    older = own | {
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "NUMBA_CPU_NAME": "nehalem",
+        "NPY_DISABLE_CPU_FEATURES": ",".join(simd),
+    }
     for stem in stems:
         command = [sys.executable, "-m", "wnlib.run", stem, "--profile", profile, "--output", str(twins)]
         if subprocess.run(command, cwd=jobs.ROOT, env=os.environ | older).returncode:
