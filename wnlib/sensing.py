@@ -85,7 +85,7 @@ class Dense:
         return z @ self._matrix_T @ self.matrix
 
     def _apply(self, x, matrix):
-        _check_measurements(x, matrix.shape[-2])
+        validate.measurements(x, matrix.shape[-2])
         product = _under_stack(x, self.stack, 1) @ matrix
         return array_namespace(x).reshape(product, (*x.shape[:-1], matrix.shape[-1]))
 
@@ -108,7 +108,7 @@ class Triangular:
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., d)."""
-        _check_measurements(w, dim_sym(self.m))
+        validate.measurements(w, dim_sym(self.m))
         return smat(self._apply(fused.adjoint, w))
 
     def normal(self, *Zs):
@@ -140,7 +140,7 @@ class Blocked:
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., d)."""
-        _check_measurements(w, dim_sym(self.m))
+        validate.measurements(w, dim_sym(self.m))
         return smat(self._apply(self._backward, w))
 
     def normal(self, *Zs):
@@ -167,11 +167,6 @@ class Blocked:
     def _apply(self, product, x):
         xp = array_namespace(x)
         return xp.reshape(_scaled(product, xp.reshape(x, (-1, x.shape[-1]))), x.shape) / math.sqrt(self.n)
-
-
-def _check_measurements(w, rows):
-    if w.shape[-1] != rows:
-        raise ValueError(f"w has {w.shape[-1]} measurements: must be {rows}, as many as the operator")
 
 
 def _scaled(product, x):

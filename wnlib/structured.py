@@ -44,7 +44,7 @@ class Cosine:
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., d) whose leading axes begin with `stack`."""
-        _check_measurements(w, self.weights.shape[-1])
+        validate.measurements(w, self.weights.shape[-1])
         between = _between(w, self.stack, 1)
         x = transform("idct", w * _beside(self.weights, self.stack, between))
         x *= self._signs(between)
@@ -72,7 +72,7 @@ class Entries:
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., d) whose leading axes begin with `stack`."""
-        _check_measurements(w, dim_sym(self.m))
+        validate.measurements(w, dim_sym(self.m))
         return self._weigh(smat(w))
 
     def normal(self, *Zs):
@@ -107,7 +107,7 @@ class RankOne:
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., n) whose leading axes begin with `stack`."""
-        _check_measurements(w, self.n)
+        validate.measurements(w, self.n)
         a = _beside(self.vectors, self.stack, _between(w, self.stack, 1))
         outer = sym(mT(a * w[..., None]) @ a)
         total = array_namespace(w).sum(w, axis=-1)[..., None, None]
@@ -228,11 +228,6 @@ def _beside(parameter, stack, between):
     """`parameter` (*stack, ...) with axes of length 1 after its stack, to stand beside an input that has more."""
     shape = (*stack, *(1,) * between, *parameter.shape[len(stack) :])
     return array_namespace(parameter).reshape(parameter, shape)
-
-
-def _check_measurements(w, rows):
-    if w.shape[-1] != rows:
-        raise ValueError(f"w has {w.shape[-1]} measurements: must be {rows}, as many as the operator")
 
 
 def _require(kind, m, n, rng, xp, d, need):

@@ -87,6 +87,12 @@ def generators(name, value):
     return value
 
 
+def measurements(w, rows):
+    """Raise ValueError unless w (..., rows) has as many measurements as the operator."""
+    if w.shape[-1] != rows:
+        raise ValueError(f"w has {w.shape[-1]} measurements: must be {rows}, as many as the operator")
+
+
 def shown(value):
     """Return `value` as a message shows it: its repr on one line, cut to a readable length."""
     try:
