@@ -246,12 +246,12 @@ def test_references_are_made_from_two_roundings(tmp_path, monkeypatch, capsys):
     assert verify.main(request) == 1
 
 
-def test_times_are_shown_and_not_compared(reference):
+def test_what_is_the_machines_is_shown_and_not_compared(reference):
     record, drawn = results(0.01, verdict_at=1e-4)  # another verdict, other numbers
-    record["timed"] = ["rate", "error", "scalar"]
+    record["machine"] = ["rate", "error", "scalar"]
     rows = {row[0]: row for row in verify.compare((record, drawn), reference)}
-    assert rows["rate"][-2:] == ["a time", "not compared"]
+    assert rows["rate"][-2:] == ["the machine's", "not compared"]
     assert rows["rate"][1] == "not observed, was confirmed"
     assert rows["never"][-1] == rows["numbers drawn"][-1] == "yes"
-    drawn["t"] = drawn["t"] + 1  # what is not a time is compared as ever
+    drawn["t"] = drawn["t"] + 1  # what is not is compared as ever
     assert verify.compare((record, drawn), reference)[-1][-1] == "NO"

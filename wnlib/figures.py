@@ -55,21 +55,21 @@ def law(axes, x, y, label=None, **line):
     return axes.plot(x, y, label=label, **line)[0]
 
 
-def save(stem, figure, data, claims, xp, timed=()):
+def save(stem, figure, data, claims, xp, machine=()):
     """Write stem.pdf, stem.png, stem.npz (the numbers drawn) and stem.json (claims, environment).
 
     Into the folder that the runner names (WNLIB_FIGURES), else build/interactive: reading a notebook never
     touches the published figures. The same numbers give the same bytes; all four files are made before the first
-    is written. `timed` names the claims and the data that are times, or ratios of them: they are the machine's, and
-    `make verify` does not compare them. Raises ValueError for an empty `claims`, for data that is not numeric, and
-    for a name in `timed` that is neither a claim's nor one of data's.
+    is written. `machine` names the claims and the data that say as much of the machine as of the mathematics (times,
+    memory, ratios of them): `make verify` does not compare them. Raises ValueError for an empty `claims`, for data that
+    is not numeric, and for a name in `machine` that is neither a claim's nor one of data's.
     """
     if not claims:
         raise ValueError(f"claims = [] of {stem!r}: must hold at least one; see wnlib.claims.check")
     arrays = {name: _plain(name, value) for name, value in data.items()}
-    if unknown := [name for name in timed if name not in {*arrays, *(claim["id"] for claim in claims)}]:
-        raise ValueError(f"timed = {unknown}: must be names of claims or of data")
-    record = {"claims": claims, "environment": environment(xp)} | ({"timed": list(timed)} if timed else {})
+    if unknown := [name for name in machine if name not in {*arrays, *(claim["id"] for claim in claims)}]:
+        raise ValueError(f"machine = {unknown}: must be names of claims or of data")
+    record = {"claims": claims, "environment": environment(xp)} | ({"machine": list(machine)} if machine else {})
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     pdf, png, npz = (io.BytesIO() for _ in range(3))
     with matplotlib.rc_context(style()):  # resolution and fonts are settings of saving, not of drawing

@@ -6,8 +6,8 @@ A number a agrees with its reference b when |a − b| ≤ atol + rtol·|b|. rtol
 comes from two runs, one with this processor's instructions and one with those of 2008, no wide vectors and no fused
 multiply-add. How far the second moved a quantity is what rounding does to it, and atol is MARGIN times that: zero
 for most, 1e-22 or so for squared errors that end at the rounding floor, as large as the numbers themselves for what
-is chaotic in rounding or is a time: of those the table says `verdict only`. Verdicts, and integers that did not
-move, must agree exactly.
+is chaotic in rounding: of those the table says `verdict only`. Verdicts, and integers that did not move, must agree
+exactly. Times and memory, which a record names as the machine's, are shown and not compared.
 
 Exit status: 0 everything reproduced; 1 something is not, or was not run here; 2 the request was refused.
 """
@@ -180,7 +180,7 @@ def compare(found, wanted):
         other = [f"{name} = {mine}, not {ref}" for name, (mine, ref) in pairs.items() if mine != ref]
         return [["parameters", "", "; ".join(other) or "more than in the reference", "", "", "NO"]]
     claimed, rows = {claim["id"]: claim for claim in record["claims"]}, []
-    timed = set(record.get("timed", ()))
+    machine = set(record.get("machine", ()))
     for ref in wanted["claims"]:
         claim = claimed.pop(ref["id"], None)
         if claim is None:
@@ -194,10 +194,10 @@ def compare(found, wanted):
         verdict = claim["verdict"] if same else f"{claim['verdict']}, was {ref['verdict']}"
         medians = len(claim["measured"]["median"])
         shown = [", ".join(f"{v:.6g}" for v in numbers[:medians]) for numbers in (values, expected)]
-        outcome = ["a time", "not compared"] if ref["id"] in timed else _outcome(off, only, same)
+        outcome = ["the machine's", "not compared"] if ref["id"] in machine else _outcome(off, only, same)
         rows.append([ref["id"], verdict, *shown, *outcome])
     rows += [[name, "not in the reference", "", "", "", "NO"] for name in claimed]
-    return [*rows, _drawn(arrays, wanted["drawn"], timed)]
+    return [*rows, _drawn(arrays, wanted["drawn"], machine)]
 
 
 def _judge(values, expected, atol, rtol):
@@ -211,13 +211,13 @@ def _outcome(off, only, same=True):
     return ["verdict only" if only else f"{off:.2g}", "yes" if same and off <= 1 else "NO"]
 
 
-def _drawn(arrays, wanted, timed=frozenset()):
+def _drawn(arrays, wanted, machine=frozenset()):
     """The row of the numbers drawn: how many were compared, and the one that is furthest off."""
     if arrays.keys() != wanted.keys():
         gone, new = ", ".join(wanted.keys() - arrays.keys()), ", ".join(arrays.keys() - wanted.keys())
         return ["numbers drawn", "", f"without {gone or 'none'}; new: {new or 'none'}", "", "", "NO"]
     worst, count = (0.0, ""), 0
-    wanted = {name: ref for name, ref in wanted.items() if name not in timed}
+    wanted = {name: ref for name, ref in wanted.items() if name not in machine}
     for name, ref in wanted.items():
         array, off = arrays[name], np.inf
         if _like(array, np.empty(ref["shape"], dtype=ref["kind"])):
