@@ -185,10 +185,12 @@ def _in_one_pass(product, Zs, stack, matrix):
     xp = backend.common_namespace({"the operator": matrix} | {f"input {k}": Z for k, Z in enumerate(Zs)})
     stacks = [_under_stack(Z, stack, 2) for Z in Zs]
     together = smat(product(svec(xp.concat(stacks, axis=-3) if len(stacks) > 1 else stacks[0])))
+    if len(stacks) == 1:
+        return [_shaped(together, Zs[0].shape)]
     answers, start = [], 0
     for Z, part in zip(Zs, stacks, strict=True):
         stop = start + part.shape[-3]
-        answers.append(xp.reshape(together[..., start:stop, :, :], Z.shape))
+        answers.append(_shaped(together[..., start:stop, :, :], Z.shape))
         start = stop
     return answers
 
@@ -199,7 +201,12 @@ def _under_stack(x, stack, tail):
     if tuple(x.shape[:depth]) != stack:
         lead = tuple(x.shape[:cut])
         raise ValueError(f"input has leading shape {lead}: must begin with the operator's stack {stack}")
-    return array_namespace(x).reshape(x, (*stack, -1, *x.shape[cut:]))
+    return x if cut == depth + 1 else array_namespace(x).reshape(x, (*stack, -1, *x.shape[cut:]))
+
+
+def _shaped(x, shape):
+    """`x` reshaped, at no cost where it has that shape: small products take no longer than the call."""
+    return x if x.shape == shape else array_namespace(x).reshape(x, shape)
 
 
 def population(m, n, rng, xp=array_api_compat.numpy):
