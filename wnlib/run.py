@@ -37,7 +37,7 @@ FOREIGN += ("PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
 
 
 def run(job, cell_timeout=1800, timeout=3600):
-    """Execute a job's notebook and publish its five outputs; return the record.
+    """Execute a job's notebook and publish its five outputs; return the record, with the cost of this run.
 
     Problem (1) when the notebook fails, runs past a limit (seconds) or leaves an output out: then no published
     file has changed, and the partial notebook lies in ``build/failed``. Problem (2) when the job is running
@@ -62,7 +62,7 @@ def run(job, cell_timeout=1800, timeout=3600):
             raise Problem(problem.status, line) from None
     failed.unlink(missing_ok=True)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return record
+    return record | {"cost": cost}
 
 
 def _checkpoints(job, inputs):
@@ -236,7 +236,7 @@ def _publish(job, staging, inputs):
 def _report(job, record):
     verdicts = Counter(claim["verdict"] for claim in record["claims"])
     claims = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none"
-    cost = f"done in {record['cost']['seconds']:g} s, peak {record['cost']['peak_gib']:g} GiB"
+    cost = f"done in {record['cost']['seconds']:.2g} s, peak {record['cost']['peak_gib']:.2g} GiB"
     where = record.get("environment", {})
     cost += f" on {where['device']} (CuPy)" if where.get("backend") == "cupy" else ""
     return f"{job.stem}: {cost} -> {jobs.short(job.output)}/{job.stem}.pdf; claims: {claims}"

@@ -202,11 +202,9 @@ def _unblock(x, p, m):
     """The matrix [[0, B], [Bᵀ, 0]] (..., m, m) with √2 vec(B) = x (..., p(m−p))."""
     xp = array_namespace(x)
     B = xp.reshape(math.sqrt(0.5) * x, (*x.shape[:-1], p, m - p))
-
-    def zeros(size):
-        return xp.zeros((*x.shape[:-1], size, size), dtype=x.dtype)
-
-    return xp.concat([xp.concat([zeros(p), B], axis=-1), xp.concat([mT(B), zeros(m - p)], axis=-1)], axis=-2)
+    Z = xp.zeros((*x.shape[:-1], m, m), dtype=x.dtype, device=x.device)
+    Z[..., :p, p:], Z[..., p:, :p] = B, mT(B)
+    return Z
 
 
 def transform(name, x):
