@@ -123,6 +123,18 @@ def test_gpu_check_refuses_in_one_line_where_there_is_no_device(monkeypatch, cap
     assert error.startswith("gpu-check: backend = 'cupy': CuPy cannot compute here (") and error.count("\n") == 1
 
 
+def test_gpu_check_fails_without_a_record_where_a_result_is_not_reproduced(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.backend, "namespace", lambda name: None)
+    monkeypatch.setattr(gpu, "machine", lambda xp: {})
+    monkeypatch.setattr(gpu, "parity", lambda: {"passed": 1})
+    monkeypatch.setattr(gpu, "notebook", lambda *request: None)
+    monkeypatch.setattr(gpu, "write", lambda found: pytest.fail("a record of a failure"))
+    rows = [["01", "one", "yes"], ["02", "two", "NO"]]
+    monkeypatch.setattr(gpu.verify, "verify", lambda *request: (rows, False))
+    assert gpu.main() == 1
+    assert capsys.readouterr().err == "gpu-check: reproduction: 1 of 2 rows are not: 02 two\n"
+
+
 def test_the_gpu_record_is_replaced_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "RECORD", tmp_path / "gpu.json")
     gpu.write({"device": "old"})

@@ -212,9 +212,25 @@ def test_a_broken_record_is_named_and_the_readme_kept(project, record):
 
 def test_the_gpu_record_is_shown_with_its_date_and_its_absence_is_said(tmp_path):
     assert claims.gpu(tmp_path).startswith("Nothing here has been run on a GPU yet")
-    record = {"device": "NVIDIA X", "driver": "580.1", "date": "2026-01-02", "parity": {"passed": 144}}
+    record = {
+        "device": "NVIDIA X",
+        "driver": "580.1",
+        "date": "2026-01-02",
+        "parity": {"passed": 144},
+        "reproduced": 117,
+    }
     record |= {"bandwidth": [3.9e12, 4e12], "of_bandwidth": [0.5, 0.71], "gemm_rate": [5e13], "paper_scale_seconds": 12}
     (tmp_path / "gpu.json").write_text(json.dumps(record))
     text = claims.gpu(tmp_path)
-    for said in ("NVIDIA X", "580.1", "2026-01-02", "144 parity", "4000 GB/s", "71%", "50 TFLOP/s", "03 in 12 s"):
+    for said in (
+        "NVIDIA X",
+        "580.1",
+        "2026-01-02",
+        "144 parity",
+        "117 quick",
+        "4000 GB/s",
+        "71%",
+        "50 TFLOP/s",
+        "03 in 12 s",
+    ):
         assert said in text

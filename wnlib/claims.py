@@ -153,7 +153,8 @@ def gpu(folder):
     found = json.loads(path.read_text(encoding="utf-8"))
     return (
         f"On a GPU: {found['device']}, driver {found['driver']}, {found['date']}: "
-        f"{found['parity']['passed']} parity tests passed, reading at {max(found['bandwidth']) / 1e9:.0f} GB/s, "
+        f"{found['parity']['passed']} parity tests passed, {found['reproduced']} quick results reproduced, "
+        f"reading at {max(found['bandwidth']) / 1e9:.0f} GB/s, "
         f"products at up to {max(found['of_bandwidth']):.0%} of that, "
         f"GEMM at {found['gemm_rate'][0] / 1e12:.3g} TFLOP/s, notebook 03 in {found['paper_scale_seconds']:g} s."
     )
