@@ -95,8 +95,8 @@ lock: $(ENV)  ## pin the dependencies of pyproject.toml anew (UPGRADE=1: to the 
 info: $(ENV)  ## versions, processor, threads, GPU
 	@$(PY) -c "$$INFO"
 
-clean:  ## remove build/: stamps, quick and custom figures (figures/ and .venv stay)
-	rm -rf build
+clean:  ## remove build/: stamps, quick and custom figures; not the finished cells of sweeps, nor figures/ and .venv
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name sweeps -exec rm -rf {} +
 
 # --- environment ---------------------------------------------------------------------------------------
 

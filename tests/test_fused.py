@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wnlib import fused
+from wnlib import backend, fused
 
 
 def packed(d, rng, dtype=np.float64):
@@ -52,7 +52,7 @@ def test_neither_draws_nor_sums_depend_on_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(fused, "CHUNK", 1000)
     results = []
     for count in (1, 2, 5):
-        monkeypatch.setattr(fused, "threads", lambda count=count: count)
+        monkeypatch.setattr(backend, "processors", lambda count=count: count)
         fused._pool.cache_clear()
         R = fused.draw_normals(fused.triangle_size(100), np.random.default_rng(7))
         results.append((R, fused.normal_product(R, np.eye(3, 100), triangle=True)))

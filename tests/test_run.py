@@ -277,9 +277,12 @@ def test_cost_stays_while_it_is_true(tmp_path):
     old = {"claims": [], "n": 1, "cost": {"seconds": 10.0, "peak_gib": 0.5}}
     (tmp_path / f"{STEM}.json").write_text(json.dumps(old))
     near, far = {"seconds": 14.0, "peak_gib": 0.4}, {"seconds": 16.0, "peak_gib": 0.5}
-    assert run._settled(job, {"claims": [], "n": 1}, near) == old["cost"]
-    assert run._settled(job, {"claims": [], "n": 1}, far) == far
-    assert run._settled(job, {"claims": [], "n": 2}, near) == near
+    assert run._settled(job, {"claims": [], "n": 1}, near, False) == old["cost"]
+    assert run._settled(job, {"claims": [], "n": 1}, far, False) == far
+    assert run._settled(job, {"claims": [], "n": 2}, near, False) == near
+    assert run._settled(job, {"claims": [], "n": 2}, far, True) == old["cost"]  # part of the work was found done
+    (tmp_path / f"{STEM}.json").unlink()
+    assert run._settled(job, {"claims": [], "n": 1}, far, True) == far
 
 
 def test_quick_profile_and_overrides_leave_figures_alone(published):
@@ -388,8 +391,8 @@ def test_quick_file_is_needed_and_checked(tmp_path):
         ("kill", (), "cell 4 lost its kernel, which was killed (signal 9; out of memory?); partial"),
         ("exit", (), "cell 4 RuntimeError: ended the notebook, 1 cells early; partial"),
         ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save writes them; partial"),
-        ("sleep", ("--cell-timeout", "1"), "cell 4 ran past its limit of 1 s; partial"),
-        ("sleep", ("--timeout", "15"), "the notebook ran past its limit of 15 s; partial"),
+        ("sleep", ("--cell-timeout", "1"), "cell 4 ran past its limit of 1 s; raise it with --cell-timeout; partial"),
+        ("sleep", ("--timeout", "15"), "the notebook ran past its limit of 15 s; raise it with --timeout; partial"),
     ],
 )
 def test_faults_publish_nothing(unharmed, fault, more, message):

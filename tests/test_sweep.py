@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from wnlib import executors, jobs, progress, sweep, validate
+from wnlib import backend, cells, executors, jobs, progress, sweep, validate
 
 STEM = "11_sample_complexity"
 PARAMETERS = """\
@@ -56,7 +56,7 @@ def project(tmp_path):
     root = tmp_path / "project"
     for folder in ("notebooks", "wnlib", "log"):
         (root / folder).mkdir(parents=True)
-    for module in (executors, jobs, progress, sweep, validate):
+    for module in (backend, cells, executors, jobs, progress, sweep, validate):
         shutil.copy(module.__file__, root / "wnlib")
     (root / "wnlib" / "__init__.py").touch()
     (root / "wnlib" / "recovery.py").write_text(RECOVERY)

@@ -14,7 +14,7 @@ fits       rates, power laws and plateaus of recorded traces
 claims     checks a claim in code; collects the verdicts
 figures    style, saving, provenance
 recovery   the cells of the recovery map over measurements and columns
-sweep      independent cells: computed once, found again, shared out; executors: who computes them
+sweep      independent cells: computed once, shared out; cells: what one is and its file; executors: who computes them
 run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
 verify     regenerated results against the references, behind `make verify`
 gpu        is CuPy right on this GPU, and how fast: behind `make gpu-check`
@@ -22,5 +22,3 @@ gallery    the executed notebooks as a web site, behind `make gallery`; its temp
 
 linalg, validate and progress hold the small shared tools; fused the one-pass products behind the large operators.
 """
-
-__version__ = "0.1.0"

@@ -114,6 +114,11 @@ def gib(nbytes):
     return f"{nbytes / 2**30:.3g} GiB" if nbytes < 2**100 else "over 2**70 GiB"
 
 
+def processors():
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def device(xp):
     """Return the name of the processor, or of the GPU for CuPy, as the system gives it."""
     if name(xp) == "cupy":

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from wnlib import backend
+
 # More columns than this and the accumulators no longer fit the registers: they are taken in groups.
 COLUMNS = 6
 # The work is cut into as many parts whatever the number of threads, so that the sums are the same on every machine.
@@ -24,14 +26,9 @@ PARTS = 8
 CHUNK = 1 << 22  # normals drawn from one stream
 
 
-def threads():
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 @functools.cache
 def _pool():
-    return ThreadPoolExecutor(threads())
+    return ThreadPoolExecutor(backend.processors())
 
 
 def triangle_size(d):
@@ -170,14 +167,20 @@ def _module(name, source):
     path = folder / f"{name}_{hashlib.sha256(source.encode()).hexdigest()[:12]}.py"
     if not path.exists():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:  # no home to write to: compile anew each time
+            _write(path, source)
+        except OSError:  # no home to write to, or a full one: compile anew each time
             path = pathlib.Path(tempfile.mkdtemp()) / path.name
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_text(source)
-        aside.replace(path)
+            _write(path, source)
     spec = importlib.util.spec_from_file_location(f"wnlib_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where Numba looks when it loads what it has compiled before
     spec.loader.exec_module(module)
     return module
+
+
+def _write(path, text):
+    """Write the file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(path)

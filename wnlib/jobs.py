@@ -8,7 +8,9 @@ import ast
 import hashlib
 import json
 import math
+import os
 import re
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +20,11 @@ BUILD = ROOT / "build"
 # profile: where it publishes, and the folder of its parameter files (None: the notebook's own values)
 PROFILES = {"paper": (ROOT / "figures", None)}
 PROFILES |= {profile: (BUILD / profile, NOTEBOOKS / profile) for profile in ("quick", "extended")}
+RESUMED = "resumed"  # file in a run's staging folder
 READERS = {"verify.py", "gallery.py", "gpu.py"}  # modules that only read results: no run depends on them
 READ = {"16_performance": "figures/gpu.json"}  # a file that a notebook shows, if it is there
 OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
 KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
 
@@ -31,6 +35,22 @@ class Problem(Exception):
     def __init__(self, status, line):
         super().__init__(" ".join(str(line).split()))
         self.status = status
+
+
+def heed_signals(note=""):
+    """From now on SIGINT, SIGTERM and SIGHUP raise Problem (128 + their number), with `note` in its line.
+
+    Under nohup SIGHUP stays ignored.
+    """
+
+    def stop(number, frame):
+        for other in SIGNALS:  # one is enough; a second must not disturb the clearing up
+            signal.signal(other, signal.SIG_IGN)
+        raise Problem(128 + number, f"stopped by {signal.Signals(number).name}{note}")
+
+    for number in SIGNALS:
+        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):
+            signal.signal(number, stop)
 
 
 class Job(NamedTuple):
@@ -46,6 +66,7 @@ class Job(NamedTuple):
 
 
 def short(path):
+    """Return the path as text, from the root where it lies under it."""
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
@@ -151,7 +172,14 @@ def request(stem, profile="paper", backend=None, settings=(), output=None):
     )
 
 
+def note_resumed():
+    """Tell the runner, if it started this, that a run goes on from finished work: its cost is not the whole."""
+    if staging := os.environ.get("WNLIB_FIGURES"):
+        Path(staging, RESUMED).touch()
+
+
 def stamp_of(stem, profile):
+    """Return where the stamp of a published run is: its inputs and outputs, by their digests."""
     return BUILD / "stamps" / profile / f"{stem}.json"
 
 
@@ -175,6 +203,7 @@ def inputs_of(stem, profile, backend):
 
 
 def outputs_of(stem, profile):
+    """Return the digests of the five published files; None for one that is not there."""
     return {"outputs": _digests(PROFILES[profile][0] / name.format(stem) for name in OUTPUTS)}
 
 

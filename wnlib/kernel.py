@@ -48,7 +48,7 @@ def execute(task):
     except PapermillExecutionError as error:
         outcome = {"error": f"raised {error.ename}: {error.evalue}"[:300]}
     except CellTimeoutError:
-        outcome = {"error": f"ran past its limit of {task['limit']} s"}
+        outcome = {"error": f"ran past its limit of {task['limit']} s; raise it with --cell-timeout"}
     except DeadKernelError:
         status = managers[-1].provisioner.process.returncode
         hint = "; out of memory?" if status == -signal.SIGKILL else ""

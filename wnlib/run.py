@@ -30,7 +30,6 @@ from wnlib import jobs, kernel
 from wnlib.jobs import Problem
 
 BACKENDS = ("auto", "numpy", "cupy")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What a user sets for their own sessions and would change a result, a figure or a kernel.
 FOREIGN = ("JUPYTER_", "IPYTHON", "IPYKERNEL_", "MPLBACKEND", "WNLIB_")
 FOREIGN += ("PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONWARNINGS")
@@ -125,7 +124,9 @@ def _supervise(job, lock, staging, scratch, checkpoints, cell_timeout, timeout):
             )
         child.wait(timeout)
     except subprocess.TimeoutExpired:
-        raise Problem(1, f"{_cell(staging)}: the notebook ran past its limit of {timeout:g} s") from None
+        raise Problem(
+            1, f"{_cell(staging)}: the notebook ran past its limit of {timeout:g} s; raise it with --timeout"
+        ) from None
     except Problem as stopped:
         raise Problem(stopped.status, f"{_cell(staging)}: {stopped}") from None
     finally:
@@ -185,7 +186,8 @@ def _complete(job, staging, cost):
         record = json.loads(path.read_text(encoding="utf-8"))
         record["claims"] = list(record["claims"])
         record |= {"notebook": job.stem, "profile": job.profile, "parameters": job.parameters}
-        record["cost"] = _settled(job, record, {name: float(f"{value:.2g}") for name, value in cost.items()})
+        rounded = {name: float(f"{value:.2g}") for name, value in cost.items()}
+        record["cost"] = _settled(job, record, rounded, (staging / jobs.RESUMED).exists())
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     except (ValueError, KeyError, TypeError) as error:
         raise Problem(1, f"{path.name} is not a record with claims and finite numbers: {error!r}") from None
@@ -193,10 +195,16 @@ def _complete(job, staging, cost):
     return record
 
 
-def _settled(job, record, cost):
-    """The published cost, when nothing else changed and it still tells the truth: a rerun then gives no diff."""
+def _settled(job, record, cost, resumed):
+    """The published cost, where it is the better one.
+
+    That is when nothing else changed and it still tells the truth: a rerun then gives no diff. And when this run found
+    part of its work done: then its own cost is not that of the whole.
+    """
     try:
         old = json.loads((job.output / f"{job.stem}.json").read_text(encoding="utf-8"))
+        if resumed:
+            return old["cost"]
         close = all(1 / 1.5 <= cost[name] / old["cost"][name] <= 1.5 for name in cost)
         return old["cost"] if close and {**old, "cost": cost} == {**record, "cost": cost} else cost
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
@@ -209,7 +217,7 @@ def _publish(job, staging, inputs):
     (staging / "executed.ipynb").rename(staging / jobs.OUTPUTS[4].format(job.stem))
     names = [name.format(job.stem) for name in jobs.OUTPUTS]
     parts = {name: (job.output / name).with_name(f".{Path(name).name}.part") for name in names}
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, jobs.SIGNALS)
     try:
         for name, part in parts.items():  # in the destination's own file system, where replacing is one step
             shutil.copyfile(staging / name, part)
@@ -227,7 +235,7 @@ def _publish(job, staging, inputs):
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, jobs.SIGNALS)
 
 
 # --- the command line ------------------------------------------------------------------------------------------
@@ -240,12 +248,6 @@ def _report(job, record):
     where = record.get("environment", {})
     cost += f" on {where['device']} (CuPy)" if where.get("backend") == "cupy" else ""
     return f"{job.stem}: {cost} -> {jobs.short(job.output)}/{job.stem}.pdf; claims: {claims}"
-
-
-def _stop(number, frame):
-    for other in SIGNALS:  # one is enough; a second must not disturb the clearing up
-        signal.signal(other, signal.SIG_IGN)
-    raise Problem(128 + number, f"stopped by {signal.Signals(number).name}")
 
 
 def main(arguments=None):
@@ -265,9 +267,7 @@ def main(arguments=None):
     asked = parser.parse_args(arguments)
     names = asked.stems or jobs.stems(asked.profile)
     always = asked.force or asked.set or asked.output
-    for number in SIGNALS:
-        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # nohup means it
-            signal.signal(number, _stop)
+    jobs.heed_signals()
     try:
         if min(asked.cell_timeout, asked.timeout) <= 0:
             raise Problem(2, f"--cell-timeout {asked.cell_timeout}, --timeout {asked.timeout:g}: give seconds > 0")

@@ -2,198 +2,35 @@
 
     python -m wnlib.sweep run|status|collect STEM [--profile paper|quick|extended] [--set NAME=VALUE ...] [--shard I/N]
 
-A cell is a function and parameters that JSON can hold. Its result is one file, replaced in one step, whose name is the
-digest of the parameters and of all the source that the result depends on: what was computed is found again, by a
-notebook too, and nothing is lost with the process that asked for it. Processes compute by default; with the
-environment variable SCHEDULER=tcp://host:port, the Dask workers there do (extra `cluster`). Any number of sweeps may
-share the folder, build/sweeps or what WNLIB_SWEEPS names: a cell that one of them computes, the others wait for.
+Processes compute by default; with the environment variable SCHEDULER=tcp://host:port, the Dask workers there do (extra
+`cluster`). Any number of sweeps may share the folder of the cells' files: a cell that one of them computes, the others
+wait for.
 
 Exit status: 0 done; 1 cells failed, are missing or cannot be written; 2 the request was refused; 128 + n stopped by
 signal n. Problems take one line each on stderr.
 """
 
 import argparse
-import ast
-import fcntl
 import functools
-import hashlib
 import importlib
 import inspect
 import json
 import os
 import pickle
 import queue
-import signal
 import sys
-import time
 from collections import Counter, deque
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import ExitStack, closing, contextmanager, suppress
-from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import ExitStack, closing, suppress
 
-from wnlib import executors, jobs, progress, validate
+from wnlib import backend, executors, jobs, progress, validate
+from wnlib.cells import Call, Cell, Foreign, folder, load, locks, save
 from wnlib.jobs import Problem
 
 # The notebooks that draw a sweep, and the modules whose `cells` lists it, given the parameters in its signature.
 SWEEPS = {"11_sample_complexity": "wnlib.recovery"}
-# Beside the source: what else may change the last bits of a result.
-PACKAGES = ("array-api-compat", "numba", "numpy", "scipy")
 # A cell that was lost with its worker so often, all but the first time alone, is to blame.
 LOST = 3
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Cell(NamedTuple):
-    """One independent computation, function(**parameters); `work` is its cost relative to the other cells'."""
-
-    function: Callable
-    parameters: dict
-    work: float = 1.0
-
-    @property
-    def name(self):
-        """Where the function is imported from: "module.function"."""
-        return f"{self.function.__module__}.{self.function.__qualname__}"
-
-    @property
-    def address(self):
-        """The digest of all that the result depends on."""
-        return _digest([self.name, self.parameters, source(self.function.__module__)])
-
-
-class Foreign(Exception):
-    """A worker whose wnlib or packages are not the caller's: its results would be filed under a wrong address."""
-
-
-def _digest(value):
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def source(module):
-    """Return the digest of `module` and of all that it imports from its own package, and of PACKAGES' versions.
-
-    Comments, docstrings and formatting do not count, nor do modules that it never imports.
-    """
-    package = module.partition(".")[0]
-    trees, found = {}, [package, module]
-    while found:
-        name = found.pop()
-        spec = find_spec(name) if name.partition(".")[0] == package and name not in trees else None
-        if spec is None:
-            continue  # another package's, known already, or no module but a name in one
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found += [node.module, *(f"{package}.{alias.name}" for alias in node.names if node.module == package)]
-            elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                del node.body[0]
-        trees[name] = ast.dump(tree)
-    return _digest([trees, {name: version(name) for name in PACKAGES}])
-
-
-def compute(module, name, parameters, expected):
-    """Compute a cell on a worker; return the result as JSON text and the processor seconds it took.
-
-    Raises Foreign when the worker's source is not the `expected` one.
-    """
-    if source(module) != expected:
-        raise Foreign(f"on {os.uname().nodename}, {module} or {', '.join(PACKAGES)} differ from the caller's")
-    _one_thread()
-    start = time.process_time()
-    result = getattr(importlib.import_module(module), name)(**parameters)
-    return json.dumps(result), time.process_time() - start
-
-
-class _Call:
-    """A cell on its way: unpickling it computes it. A Dask scheduler, which need not have wnlib, sees only bytes."""
-
-    def __init__(self, cell):
-        module, _, name = cell.name.rpartition(".")
-        self.arguments = module, name, cell.parameters, source(module)
-
-    def __reduce__(self):
-        return compute, self.arguments
-
-
-@functools.cache
-def _one_thread():
-    """Cells are computed side by side; one BLAS thread each also makes the numbers independent of their number."""
-    import threadpoolctl
-
-    threadpoolctl.threadpool_limits(1)
-
-
-# --- the files -------------------------------------------------------------------------------------------------
-
-
-def folder():
-    """Where the finished cells are: WNLIB_SWEEPS, else build/sweeps."""
-    return Path(os.environ.get("WNLIB_SWEEPS") or jobs.BUILD / "sweeps")
-
-
-def load(address):
-    """Return a finished cell's record, None when there is none; ValueError when its file is damaged."""
-    path = folder() / f"{address}.json"
-    try:
-        record = json.loads(path.read_bytes())
-        checksum = record.pop("checksum")
-        if (checksum, record["address"]) == (_digest(record), address):
-            return record
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise ValueError(f"{jobs.short(path)} is damaged")
-
-
-def _save(cell, address, text, seconds):
-    """File a result in one step; return its record. Problem (1) when it cannot be written."""
-    record = {"address": address, "function": cell.name, "parameters": cell.parameters, "work": cell.work}
-    record |= {"seconds": float(f"{seconds:.3g}"), "result": json.loads(text)}
-    part, path = folder() / f"{address}.part", folder() / f"{address}.json"
-    try:
-        part.write_text(json.dumps(record | {"checksum": _digest(record)}), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise Problem(1, f"cannot write {jobs.short(path)}: {error.strerror}; the cells before it are kept") from None
-    return record
-
-
-@contextmanager
-def _claims():
-    """Yield claim(address) and release(address): a lock on one byte for each cell, which dies with this process."""
-    try:
-        folder().mkdir(parents=True, exist_ok=True)
-        lock = (folder() / "lock").open("a")
-    except OSError as error:
-        raise Problem(2, f"cannot write {jobs.short(folder())}: {error.strerror}; set WNLIB_SWEEPS") from None
-
-    def claim(address):
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(address[:15], 16))
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # a file system without locks: then a cell may be computed twice, to the same file
-        return True
-
-    def release(address):
-        with suppress(OSError):
-            fcntl.lockf(lock, fcntl.LOCK_UN, 1, int(address[:15], 16))
-
-    with lock:
-        yield claim, release
-
-
-# --- a sweep ---------------------------------------------------------------------------------------------------
 
 
 def run(cells, processes=2, label="", report=lambda line: None):
@@ -211,6 +48,8 @@ def run(cells, processes=2, label="", report=lambda line: None):
     cells = {cell.address: cell for cell in sorted(order, key=lambda cell: -cell.work)}
     records = {address: _found(address, report) for address in cells}
     waiting = deque(address for address, record in records.items() if record is None)
+    if len(waiting) < len(records):
+        jobs.note_resumed()
     if waiting:
         mean = sum(cell.work for cell in cells.values()) / len(cells)
         with (
@@ -246,7 +85,7 @@ def _computed(cells, waiting, processes, report):
     suspects, and are computed one at a time until each is done or proved guilty.
     """
     suspects, lost, running, done, broken = deque(), Counter(), {}, queue.SimpleQueue(), False
-    with _claims() as (claim, release), ExitStack() as pool:
+    with locks() as (claim, release), ExitStack() as pool:
         executor, capacity = pool.enter_context(executors.start(processes, report))
         while waiting or suspects or running:
             if broken and not running:
@@ -265,7 +104,7 @@ def _computed(cells, waiting, processes, report):
                     yield address, record
                 else:
                     try:
-                        future = executor.submit(pickle.loads, pickle.dumps(_Call(cells[address])))
+                        future = executor.submit(pickle.loads, pickle.dumps(Call(cells[address])))
                     except BrokenExecutor:  # a worker died idle
                         release(address)
                         line.appendleft(address)
@@ -279,7 +118,7 @@ def _computed(cells, waiting, processes, report):
                 continue
             address = running.pop(future)
             try:
-                yield address, _save(cells[address], address, *future.result())
+                yield address, save(cells[address], address, *future.result())
             except Problem:
                 raise
             except CancelledError:
@@ -371,12 +210,6 @@ def _readable(path):
         return load(path.stem)
 
 
-def _stop(number, frame):
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Problem(128 + number, f"stopped by {signal.Signals(number).name}; the finished cells are kept")
-
-
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m wnlib.sweep", description=__doc__.split("\n")[0])
@@ -386,12 +219,10 @@ def main(arguments=None):
     add("--profile", default="paper", choices=jobs.PROFILES, help="whose parameters (default: paper)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="override a parameter")
     add("--shard", default="1/1", metavar="I/N", help="only the I-th of N shares, I from 1")
-    add("--processes", type=int, default=_cores(), metavar="K", help="at a time (default: the cores there are)")
+    add("--processes", type=int, default=backend.processors(), metavar="K", help="at a time (default: all cores)")
     parser.error = lambda line: parser.exit(2, f"{line}\n")
     asked = parser.parse_args(arguments)
-    for number in SIGNALS:
-        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # nohup means it
-            signal.signal(number, _stop)
+    jobs.heed_signals("; the finished cells are kept")
     say = functools.partial(print, file=sys.stderr, flush=True)
     try:
         if asked.processes < 1:
@@ -415,11 +246,5 @@ def main(arguments=None):
         return getattr(problem, "status", 1)
 
 
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 if __name__ == "__main__":
-    from wnlib import sweep  # what workers are sent must have an address, and __main__ is none
-
-    sys.exit(sweep.main())
+    sys.exit(main())
