@@ -32,11 +32,8 @@ def test_measure_and_adjoint_are_each_others():
     rng = np.random.default_rng(0)
     full, R = packed(23, rng)
     x, w = rng.standard_normal((2, 23)), rng.standard_normal((2, 23))
-    np.testing.assert_allclose(fused.measure(R, x, 23, True), x @ full.T, atol=1e-12)
-    np.testing.assert_allclose(fused.adjoint(R, w, 23, True), w @ full, atol=1e-12)
-    matrix = rng.standard_normal((9, 23))
-    np.testing.assert_allclose(fused.measure(matrix.reshape(-1), x, 9, False), x @ matrix.T, atol=1e-12)
-    np.testing.assert_allclose(fused.adjoint(matrix.reshape(-1), w[:, :9], 23, False), w[:, :9] @ matrix, atol=1e-12)
+    np.testing.assert_allclose(fused.measure(R, x), x @ full.T, atol=1e-12)
+    np.testing.assert_allclose(fused.adjoint(R, w), w @ full, atol=1e-12)
 
 
 def test_single_precision_loses_no_more_than_its_own_rounding():

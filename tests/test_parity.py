@@ -24,7 +24,7 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 
 NUMPY_ONLY = {
     "backend": {"namespace", "array_namespace", "common_namespace", "name", "synchronize", "available_memory"}
-    | {"require_memory", "gib", "device"},  # of namespaces; see test_backend
+    | {"require_memory", "largest", "gib", "processors", "device"},  # of namespaces; see test_backend
     "linalg": {"dim_sym"},
     "problems": {"streams", "spectrum", "require_rank"},
     "lockstep": {"schedule"},

@@ -4,6 +4,7 @@ Functions of wnlib begin with `xp = array_namespace(X)` and stay inside the arra
 line runs on NumPy, on CuPy, and on array-api-strict (which stands in for CuPy in the tests).
 """
 
+import bisect
 import importlib
 import os
 import platform
@@ -107,6 +108,11 @@ def require_memory(nbytes, what, instead, xp):
     free = available_memory(xp)
     if nbytes > free:
         raise MemoryError(f"{what} needs {gib(nbytes)} and {gib(free)} are free: {instead(free)}")
+
+
+def largest(m, need, free):
+    """Return the largest size up to `m` whose need(size) in bytes, which grows with it, is at most `free`; else 0."""
+    return bisect.bisect_right(range(1, min(m, max(free, 0)) + 1), free, key=need)
 
 
 def gib(nbytes):

@@ -83,29 +83,29 @@ def _group(R, X, triangle):
     return np.sum(sums, axis=0)
 
 
-def measure(R, x, n, triangle):
-    """Return R x for columns x (k, d), one to a row, as (k, n): n rows of R, as in normal_product."""
+def measure(R, x):
+    """Return R x for a packed d×d triangle and columns x (k, d), one to a row, as (k, d)."""
     x = x.astype(R.dtype)
-    out = np.zeros((len(x), n), R.dtype)
-    for i, begin, row in _rows(R, n, x.shape[1], triangle):
-        out[:, i] = x[:, begin:] @ row
+    out = np.zeros_like(x)
+    for i, row in _rows(R, x.shape[1]):
+        out[:, i] = x[:, i:] @ row
     return out
 
 
-def adjoint(R, w, d, triangle):
-    """Return Rᵀw for columns w (k, n), one to a row, as (k, d); R as in normal_product."""
+def adjoint(R, w):
+    """Return Rᵀw for a packed d×d triangle and columns w (k, d), one to a row, as (k, d)."""
     w = w.astype(R.dtype)
-    out = np.zeros((len(w), d), R.dtype)
-    for i, begin, row in _rows(R, w.shape[1], d, triangle):
-        out[:, begin:] += w[:, i, None] * row
+    out = np.zeros_like(w)
+    for i, row in _rows(R, w.shape[1]):
+        out[:, i:] += w[:, i, None] * row
     return out
 
 
-def _rows(R, n, d, triangle):
-    """The rows of R: number, first column, entries. One by one is fast enough for what is done once a draw."""
-    for i in range(n):
-        begin, offset = (i, i * d - i * (i + 1) // 2) if triangle else (0, i * d)
-        yield i, begin, R[offset + begin : offset + d]
+def _rows(R, d):
+    """The rows of the triangle, each from the diagonal on. One by one is fast enough for what is done once a draw."""
+    for i in range(d):
+        start = i * d - i * (i - 1) // 2
+        yield i, R[start : start + d - i]
 
 
 @functools.cache

@@ -221,7 +221,7 @@ def laws(books):
             found.append(
                 {
                     "name": name,
-                    "title": name.replace("_", " ").replace("gd ", "GD ").capitalize().replace("Gd ", "GD: "),
+                    "title": name.replace("_", " ").capitalize().replace("Gd ", "GD: "),
                     "statement": statement.removeprefix("Return ")[0].upper() + statement.removeprefix("Return ")[1:],
                     "derivation": derivation,
                     "code": code(body),

@@ -5,7 +5,6 @@ of several stacks in one pass over the operator). A stack of operators, one per 
 matrices given to it begin with that axis. Those that need no matrix are in structured.
 """
 
-import bisect
 import math
 
 import array_api_compat.numpy
@@ -119,7 +118,7 @@ class Triangular:
         return _scaled(lambda x: fused.normal_product(self.R, x, triangle=True), z) / self.n
 
     def _apply(self, product, x):
-        rows = _scaled(lambda x: product(self.R, x, dim_sym(self.m), True), x.reshape(-1, x.shape[-1]))
+        rows = _scaled(lambda x: product(self.R, x), x.reshape(-1, x.shape[-1]))
         return rows.reshape(x.shape) / math.sqrt(self.n)
 
 
@@ -197,11 +196,9 @@ def _in_one_pass(product, Zs, stack, matrix):
 
 def _under_stack(x, stack, tail):
     """`x` (*stack, ..., tail axes) with the axes between the operator's stack and the tail made one."""
-    depth, cut = len(stack), x.ndim - tail
-    if tuple(x.shape[:depth]) != stack:
-        lead = tuple(x.shape[:cut])
-        raise ValueError(f"input has leading shape {lead}: must begin with the operator's stack {stack}")
-    return x if cut == depth + 1 else array_namespace(x).reshape(x, (*stack, -1, *x.shape[cut:]))
+    if validate.stacked(x, stack, tail) == 1:
+        return x
+    return array_namespace(x).reshape(x, (*stack, -1, *x.shape[x.ndim - tail :]))
 
 
 def _shaped(x, shape):
@@ -380,8 +377,7 @@ def _require(kind, m, n, rng, xp, storage="float64"):
             return f"operator = 'triangular' has the same law in {backend.gib(need('triangular', m))}"
         if kind == "triangular" and storage == "float64" and _packs(d, rng) and need(kind, m) <= 2 * free:
             return f"storage = 'float32' needs {backend.gib(need(kind, m) // 2)}"
-        largest = min(m, math.isqrt(2 * free))  # d alone needs more than is free beyond
-        fits = bisect.bisect_right(range(1, largest + 1), free, key=lambda smaller: need(kind, smaller))
+        fits = backend.largest(m, lambda smaller: need(kind, smaller), free)
         fewer = " (or fewer seeds at a time)" if operators > 1 else ""
         return (f"m = {fits} would fit" if fits else "free some memory first") + fewer
 

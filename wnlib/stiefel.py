@@ -14,7 +14,7 @@ from wnlib.backend import array_namespace
 from wnlib.linalg import eye_like, inverse_sqrt, mT, squared_norm, sym
 
 
-def random(m, r, rng, xp=array_api_compat.numpy, dtype=None):
+def random(m, r, rng, xp=array_api_compat.numpy):
     """Return a uniformly distributed point of St(m, r), the polar factor of a Gaussian matrix (Algorithm 1).
 
     `rng` is a numpy Generator, giving (m, r), or a list of them, giving (len(rng), m, r): member i depends on
@@ -24,8 +24,8 @@ def random(m, r, rng, xp=array_api_compat.numpy, dtype=None):
     validate.integer("r", r, 1, m, "r = m is the full Stiefel frame")
     validate.generators("rng", rng)
     if isinstance(rng, list):
-        return xp.stack([random(m, r, g, xp, dtype) for g in rng])
-    gaussian = xp.asarray(rng.standard_normal((m, r)), dtype=dtype or xp.float64)
+        return xp.stack([random(m, r, g, xp) for g in rng])
+    gaussian = xp.asarray(rng.standard_normal((m, r)), dtype=xp.float64)
     left, _, right = xp.linalg.svd(gaussian, full_matrices=False)
     return left @ right
 

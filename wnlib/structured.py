@@ -4,7 +4,6 @@ Each has the protocol of sensing's: `m`, `stack`, `measure` (M), `adjoint` (M*),
 by a function of (m, n, rng, xp), it is named in sensing.OPERATORS.
 """
 
-import bisect
 import importlib
 import math
 
@@ -36,7 +35,7 @@ class Cosine:
         return self._measure(validate.matrices("Z", Z, (self.m, self.m)))
 
     def _measure(self, Z):
-        between = _between(Z, self.stack, 2)
+        between = validate.stacked(Z, self.stack, 2)
         x = svec(Z) if self.split is None else _block(Z, self.split)
         y = transform("dct", x * self._signs(between))
         y *= _beside(self.weights, self.stack, between)
@@ -45,7 +44,7 @@ class Cosine:
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., d) whose leading axes begin with `stack`."""
         validate.measurements(w, self.weights.shape[-1])
-        between = _between(w, self.stack, 1)
+        between = validate.stacked(w, self.stack, 1)
         x = transform("idct", w * _beside(self.weights, self.stack, between))
         x *= self._signs(between)
         return smat(x) if self.split is None else _unblock(x, self.split, self.m)
@@ -80,7 +79,7 @@ class Entries:
         return [self._weigh(self._weigh(Z)) for Z in Zs]
 
     def _weigh(self, Z):
-        return Z * _beside(self.weights, self.stack, _between(Z, self.stack, 2))
+        return Z * _beside(self.weights, self.stack, validate.stacked(Z, self.stack, 2))
 
 
 class RankOne:
@@ -101,14 +100,14 @@ class RankOne:
         return self._measure(validate.matrices("Z", Z, (self.m, self.m)))
 
     def _measure(self, Z):
-        a = _beside(self.vectors, self.stack, _between(Z, self.stack, 2))
+        a = _beside(self.vectors, self.stack, validate.stacked(Z, self.stack, 2))
         forms = array_namespace(Z).vecdot(a @ Z, a)
         return (forms - self.centre * trace(Z)[..., None]) / math.sqrt(2 * self.n)
 
     def adjoint(self, w):
         """Return M*(w) (..., m, m) for w (..., n) whose leading axes begin with `stack`."""
         validate.measurements(w, self.n)
-        a = _beside(self.vectors, self.stack, _between(w, self.stack, 1))
+        a = _beside(self.vectors, self.stack, validate.stacked(w, self.stack, 1))
         outer = sym(mT(a * w[..., None]) @ a)
         total = array_namespace(w).sum(w, axis=-1)[..., None, None]
         return (outer - self.centre * total * eye_like(outer)) / math.sqrt(2 * self.n)
@@ -214,14 +213,6 @@ def transform(name, x):
     return array_namespace(x).asarray(getattr(scipy.fft, name)(to_numpy(x), norm="ortho", overwrite_x=True))
 
 
-def _between(x, stack, tail):
-    """How many axes x has between the operator's stack, with which it must begin, and its `tail` last ones."""
-    if tuple(x.shape[: len(stack)]) != stack:
-        lead = tuple(x.shape[: x.ndim - tail])
-        raise ValueError(f"input has leading shape {lead}: must begin with the operator's stack {stack}")
-    return x.ndim - tail - len(stack)
-
-
 def _beside(parameter, stack, between):
     """`parameter` (*stack, ...) with axes of length 1 after its stack, to stand beside an input that has more."""
     shape = (*stack, *(1,) * between, *parameter.shape[len(stack) :])
@@ -239,8 +230,7 @@ def _require(kind, m, n, rng, xp, d, need):
     copies = len(rng) if isinstance(validate.generators("rng", rng), list) else 1
 
     def instead(free):
-        largest = min(m, free)
-        fits = bisect.bisect_right(range(1, largest + 1), free, key=lambda smaller: need(smaller, copies))
+        fits = backend.largest(m, lambda smaller: need(smaller, copies), free)
         return f"m = {fits} would fit" if fits else "free some memory first"
 
     what = f"operator {kind!r} with m = {validate.shown(m)}, n = {validate.shown(n)}"

@@ -87,6 +87,17 @@ def generators(name, value):
     return value
 
 
+def stacked(x, stack, tail):
+    """Return how many axes x has between the operator's `stack`, with which it must begin, and its `tail` last ones.
+
+    Raises ValueError unless it begins so.
+    """
+    if tuple(x.shape[: len(stack)]) != stack:
+        lead = tuple(x.shape[: x.ndim - tail])
+        raise ValueError(f"input has leading shape {lead}: must begin with the operator's stack {stack}")
+    return x.ndim - tail - len(stack)
+
+
 def measurements(w, rows):
     """Raise ValueError unless w (..., rows) has as many measurements as the operator."""
     if w.shape[-1] != rows:
