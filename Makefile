@@ -42,7 +42,8 @@ help:  ## list the targets (this)
 	@echo '  BACKEND=auto|numpy|cupy    where the arrays live (cupy installs CuPy once; CUDA=12|13)'
 	@echo '  PARAMS="n=6000 seed=1"     override parameters, into build/custom'
 	@echo '  PYTHON=python              use that interpreter as it is instead of .venv'
-	@echo 'Options: -j2 runs two notebooks at a time, -k goes on after a failure.'
+	@echo 'Options: -j2 runs two notebooks at a time; -k goes on after a failure (but 16, which times the machine, waits for'
+	@echo '         all the others).'
 
 figures: $(ENV)  ## regenerate the figures that are not up to date
 	@stale=$$($(RUN) --stale) || exit; \

@@ -178,6 +178,7 @@ def test_the_readme_s_table_names_a_notebook_once_and_gives_ranges_of_many_condi
     one = claims.check("one", "s", "here", [2.0, 4.0], 1, "at least", labels=["x", "y"])
     (project / "figures" / "03_both.json").write_text(json.dumps({"claims": [many, one]}), encoding="utf-8")
     lines = claims.collect(project / "figures").splitlines()
+    assert lines[0].startswith("4 claims: 3 confirmed, 1 not observed. The notebooks' times add up to 1 minutes")
     assert "| [03_both](figures/executed/03_both.ipynb) | `many`: s | 1 … 3, 1 — | ≤ 9 | not observed |" in lines
     assert "|  | `one`: s | x: 2; y: 4 | ≥ 1 | confirmed |" in lines
 

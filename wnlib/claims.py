@@ -1,5 +1,6 @@
 """Claims checked in code, and the README's table of their verdicts (`make claims`)."""
 
+import collections
 import json
 import pathlib
 
@@ -82,8 +83,11 @@ def show(claims):
 
 
 def collect(folder):
-    """Return the Markdown table of every record `NN_slug.json` in `folder`, time and memory of each run included."""
-    rows = []
+    """Return every record `NN_slug.json` in `folder` as Markdown: a sentence of sums, and the table of all claims.
+
+    The table has time and memory of each run.
+    """
+    rows, verdicts, seconds = [], collections.Counter(), 0.0
     for path in sorted(pathlib.Path(folder).glob("[0-9][0-9]_*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -93,10 +97,14 @@ def collect(folder):
             raise ValueError(f"{path} is no record of a notebook's claims: make it again") from None
         spent = f" {cost['seconds']:g} s, {cost['peak_gib']:g} GiB" if cost else ""
         notebook = f"[{path.stem}](figures/executed/{path.stem}.ipynb){spent}"
+        seconds += cost.get("seconds", 0.0)
+        verdicts.update(claim["verdict"] for claim in claims)
         for k, (claim, (measured, expected)) in enumerate(zip(claims, shown, strict=True)):
             text = f"`{claim['id']}`: {claim['statement']}"
             rows.append([notebook if k == 0 else "", text, measured, expected, claim["verdict"]])
-    return markdown(["notebook, time, memory", "claim", "measured", "expected", "verdict"], rows)
+    counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+    total = f"{verdicts.total()} claims: {counts}. The notebooks' times add up to {seconds / 60:.0f} minutes."
+    return f"{total}\n\n" + markdown(["notebook, time, memory", "claim", "measured", "expected", "verdict"], rows)
 
 
 def _summary(claim):
