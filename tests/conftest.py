@@ -11,7 +11,9 @@ hypothesis.settings.register_profile("wnlib", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("wnlib")
 
 
-def _cupy():
+@pytest.fixture
+def cupy():
+    """CuPy's namespace; skips where CuPy is not installed, or is and finds no device."""
     try:
         return backend.namespace("cupy")
     except RuntimeError as reason:
@@ -24,4 +26,4 @@ def xp(request):
     if request.param == "array_api_strict":
         strict = pytest.importorskip("array_api_strict")
         return array_api_compat.array_namespace(strict.zeros(1))
-    return _cupy() if request.param == "cupy" else backend.namespace("numpy")
+    return request.getfixturevalue("cupy") if request.param == "cupy" else backend.namespace("numpy")

@@ -42,12 +42,11 @@ def test_cupy_is_chosen_where_it_computes(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_cupy_is_found_on_a_machine_with_a_device():
-    pytest.importorskip("cupy")
-    xp = backend.namespace("auto")
-    assert backend.name(xp) == backend.name(xp.zeros(1)) == "cupy"
-    assert isinstance(backend.to_numpy(xp.ones(2)), np.ndarray)
-    assert 0 < backend.available_memory(xp) < 2**50
+def test_cupy_is_found_on_a_machine_with_a_device(cupy):
+    assert backend.namespace("auto") is cupy
+    assert backend.name(cupy) == backend.name(cupy.zeros(1)) == "cupy"
+    assert isinstance(backend.to_numpy(cupy.ones(2)), np.ndarray)
+    assert 0 < backend.available_memory(cupy) < 2**50
 
 
 def test_an_array_names_its_namespace(xp):
