@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wnlib import backend, lockstep, methods, problems, sensing, stiefel, structured, theory
+from wnlib import backend, lockstep, methods, peers, problems, sensing, stiefel, structured, theory
 from wnlib.linalg import dim_sym
 
 m, r, r_A, n, S = 4, 3, 2, 40, 2
@@ -95,13 +95,13 @@ def test_a_setting_out_of_range_is_refused(case):
         ("eta", lambda value: methods.weight_normalization(value)),
         ("mu", lambda value: methods.weight_normalization(1.0, value)),
         ("eta", lambda value: methods.gradient_descent(value)),
-        ("eta", lambda value: methods.scaled_gradient_descent(value, 0.1)),
-        ("damping", lambda value: methods.scaled_gradient_descent(0.5, value)),
-        ("eta", lambda value: methods.preconditioned_gradient_descent(value)),
-        ("damping", lambda value: methods.preconditioned_gradient_descent(0.5, value)),
-        ("eta", lambda value: methods.asymmetric_gradient_descent(value)),
-        ("eta", lambda value: methods.approximate_gauss_newton(value)),
-        ("eta", lambda value: methods.iterative_hard_thresholding(value)),
+        ("eta", lambda value: peers.scaled_gradient_descent(value, 0.1)),
+        ("damping", lambda value: peers.scaled_gradient_descent(0.5, value)),
+        ("eta", lambda value: peers.preconditioned_gradient_descent(value)),
+        ("damping", lambda value: peers.preconditioned_gradient_descent(0.5, value)),
+        ("eta", lambda value: peers.asymmetric_gradient_descent(value)),
+        ("eta", lambda value: peers.approximate_gauss_newton(value)),
+        ("eta", lambda value: peers.iterative_hard_thresholding(value)),
         ("eta", lambda value: methods.preconditioned_weight_normalization(value)),
         ("mu", lambda value: methods.preconditioned_weight_normalization(1.0, value)),
         ("eta", lambda value: theory.contraction([1.0], value)),
@@ -117,7 +117,7 @@ def test_step_sizes_and_scales_are_positive_and_finite(name, use, value):
 
 @pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, "0", None, True])
 @pytest.mark.parametrize(
-    "step", [lambda b: methods.iterative_hard_thresholding(1.0, b), methods.normalized_iterative_hard_thresholding]
+    "step", [lambda b: peers.iterative_hard_thresholding(1.0, b), peers.normalized_iterative_hard_thresholding]
 )
 def test_momentum_is_finite_and_not_negative(step, value):
     refused(lambda: step(value), "momentum = ", "must be a finite number >= 0")

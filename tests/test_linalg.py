@@ -29,6 +29,12 @@ def test_stacks_are_treated_member_by_member(xp):
     np.testing.assert_allclose(to_numpy(linalg.mT(S)), np.swapaxes(to_numpy(S), -1, -2))
 
 
+def test_a_quotient_is_taken_where_the_divisor_is_positive(xp):
+    S = xp.asarray(np.stack([np.eye(2), np.zeros((2, 2)), np.full((2, 2), np.nan)]))
+    q = linalg.quotient(3 * linalg.inner(S, S), linalg.inner(S, S), 7.0)
+    assert to_numpy(q).tolist() == [[[3.0]], [[7.0]], [[7.0]]]
+
+
 def test_inverse_sqrt(xp):
     root = symmetric(5, 1, 3)
     S = xp.asarray(root @ root + np.eye(5))

@@ -46,6 +46,25 @@ def test_what_is_recorded_belongs_to_the_step_it_is_recorded_at():
     np.testing.assert_allclose(long.values["E"][1], operator.normal(Z)[0] - run.data, atol=1e-13)
 
 
+def test_products_are_those_that_the_step_took_alone_or_in_a_crowd():
+    operator, runs = setting()
+    observe = {"norm": lambda state, E: np.sum(E**2, axis=(-2, -1))}  # its extra product is not the method's
+    runs = {
+        "wn": lockstep.Run(runs["wn"].step, runs["wn"].start, runs["wn"].data, runs["wn"].truth, observe),
+        "gd": runs["gd"],
+        "pwn1": lockstep.Run(
+            methods.one_product_weight_normalization(),
+            methods.start_conjugate(6, 3, problems.streams(0, 3).start),
+            runs["wn"].data,
+            runs["wn"].truth,
+        ),
+    }
+    together = lockstep.run(operator, runs, 20, record=[0, 7, 20])
+    for name, each in (("wn", 2), ("gd", 1), ("pwn1", 1)):
+        alone = lockstep.run(operator, {name: runs[name]}, 20, record=[0, 7, 20])[name]
+        assert together[name].products.tolist() == alone.products.tolist() == [0, 7 * each, 20 * each]
+
+
 def test_a_diverging_member_is_named_and_does_not_hold_up_the_rest(xp):
     operator, runs = setting(xp)
     wild = to_numpy(runs["gd"].start.Y).copy()
@@ -115,7 +134,7 @@ def step(state):
 
 run = lockstep.Run(step, methods.start_directed(6, 3, seeds.start), data, truth.A)
 trace = lockstep.run(operator, {"wn": run}, 60, record=[0, 7, 30, 60], checkpoint="long")["wn"]
-print(count, trace.steps.tolist(), trace.squared_error.tolist(), trace.state.X.tolist())
+print(count, trace.steps.tolist(), trace.products.tolist(), trace.squared_error.tolist(), trace.state.X.tolist())
 """
 
 
@@ -131,6 +150,7 @@ def test_a_killed_run_goes_on_to_the_same_curve(tmp_path):
     resumed = start(-1, "killed")
     count, result = resumed.stdout.split(" ", 1)
     assert result == whole.stdout.split(" ", 1)[1]
+    assert result.startswith("[0, 7, 30, 60] [0, 14, 60, 120] ")
     assert int(count) < 30  # it did go on, and did not begin anew
     assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".pickle"]
 

@@ -11,13 +11,13 @@ import array_api_compat.numpy
 import numpy as np
 import pytest
 
-from wnlib import backend, lockstep, methods, problems, sensing, stiefel, structured, theory
+from wnlib import backend, lockstep, methods, peers, problems, sensing, stiefel, structured, theory
 from wnlib.backend import to_numpy
 from wnlib.linalg import mT, sym
 
 MODULES = (
     *("backend", "linalg", "stiefel", "problems", "sensing", "structured"),
-    *("methods", "lockstep", "theory", "fits"),
+    *("methods", "peers", "lockstep", "theory", "fits"),
 )
 # Of states and of residual norms, for numbers of size one; the sums are of a few thousand terms at most.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
@@ -125,12 +125,12 @@ def run_case(step, start, steps=20):
 
 def pair_start(m, r, rng, xp):
     (L,) = methods.start_factored(m, r, rng, xp=xp)
-    return methods.Paired(L, 0.7 * L)
+    return peers.Paired(L, 0.7 * L)
 
 
 def zero_start(m, r, rng, xp):
     conjugate = methods.start_conjugate(m, r, rng, xp)
-    return methods.Thresholded(conjugate.X, conjugate.Theta, conjugate.W, conjugate.W)
+    return peers.Thresholded(conjugate.X, conjugate.Theta, conjugate.W, conjugate.W)
 
 
 def estimates(case):
@@ -154,6 +154,8 @@ CASES = {
     "linalg.eye_like": call("linalg.eye_like", stack()),
     "linalg.trace": call("linalg.trace", stack()),
     "linalg.squared_norm": call("linalg.squared_norm", drawn(2, 3, 4)),
+    "linalg.inner": call("linalg.inner", drawn(2, 3, 4), drawn(2, 3, 4, seed=1)),
+    "linalg.quotient": call("linalg.quotient", drawn(2, 1, 1), np.array([[[2.0]], [[0.0]]]), otherwise=0.5),
     "linalg.svec": call("linalg.svec", stack()),
     "linalg.smat": call("linalg.smat", drawn(2, 10)),
     "linalg.eigh": lambda xp, dtype: list(call("linalg.eigh", stack())(xp, dtype))[:1],  # vectors have no fixed sign
@@ -186,7 +188,7 @@ CASES = {
         methods.one_product_weight_normalization(), methods.start_conjugate, steps=5
     ),
     **{
-        f"methods.{name}": run_case(getattr(methods, name)(*settings), start, steps=5)
+        f"peers.{name}": run_case(getattr(peers, name)(*settings), start, steps=5)
         for name, settings, start in [
             ("scaled_gradient_descent", (0.5, 0.1), methods.start_factored),
             ("preconditioned_gradient_descent", (0.3,), methods.start_factored),
@@ -196,7 +198,7 @@ CASES = {
     },
     # The eigenvectors' signs are the backend's: errors and estimates only.
     **{
-        f"methods.{name}": estimates(run_case(getattr(methods, name)(), zero_start, steps=5))
+        f"peers.{name}": estimates(run_case(getattr(peers, name)(), zero_start, steps=5))
         for name in (
             "iterative_hard_thresholding",
             "normalized_iterative_hard_thresholding",

@@ -8,6 +8,7 @@ sensing    measurement operators M, scaled so that E[M*M] is the identity on Sym
 structured operators without a matrix: cosine transform, rank one, single entries; rectangles as blocks
 stiefel    the Stiefel manifold: random points, tangent projection, retractions
 methods    one step of each method, written like the paper's algorithm
+peers      the competitors that notebook 13 races, in the same form
 lockstep   drives many runs over one operator in one pass and records traces
 theory     the laws drawn over the curves
 fits       rates, power laws and plateaus of recorded traces

@@ -16,7 +16,7 @@ from wnlib import backend, fits
 COLUMN, PAGE = 3.5, 7.2  # inches: one column, full page
 
 COLORS = [matplotlib.colors.to_hex(c) for c in seaborn.color_palette("colorblind")]
-WN, GD = COLORS[0], COLORS[1]  # the same two colours in every figure
+WN, GD, PWN, PWN1 = (COLORS[k] for k in (0, 1, 2, 4))  # the same colours in every figure
 
 
 def style():

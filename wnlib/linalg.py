@@ -41,6 +41,19 @@ def squared_norm(Z):
     return xp.vecdot(flat, flat)
 
 
+def inner(S, T):
+    """Return ⟨S, T⟩, the sum of the products of entries, of the matrices in S and T (..., m, r), as (..., 1, 1)."""
+    return array_namespace(S).sum(S * T, axis=(-2, -1), keepdims=True)
+
+
+def quotient(above, below, otherwise):
+    """Return above/below where below > 0, else the number `otherwise`, for arrays `above` and `below` of one shape."""
+    xp = array_namespace(above)
+    positive = below > 0
+    one = xp.ones_like(below)
+    return xp.where(positive, above / xp.where(positive, below, one), otherwise * one)
+
+
 def dim_sym(m):
     """Return d = m(m+1)/2, the dimension of the symmetric m×m matrices."""
     return m * (m + 1) // 2

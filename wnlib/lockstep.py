@@ -62,12 +62,14 @@ class Run:
 class Trace:
     """What was recorded: NumPy arrays, time first, then the batch axes, then those of the quantity.
 
-    `steps` (T,) are iteration counts from 0 on; `values["squared_error"]` (T, ...) is ‖Z − A‖_F². From the step a
-    trajectory is found diverged its values are NaN. `status` and `ended` (...) name how and when each ended:
-    `ended` is the first recorded step within tolerance, or found diverged, or else the last one.
+    `steps` (T,) are iteration counts from 0 on, `products` (T,) the products with M*M that a trajectory has taken up to
+    each, those for the observers aside. `values["squared_error"]` (T, ...) is ‖Z − A‖_F². From the step a trajectory is
+    found diverged its values are NaN. `status` and `ended` (...) name how and when each ended: `ended` is the first
+    recorded step within tolerance, or found diverged, or else the last one.
     """
 
     steps: np.ndarray
+    products: np.ndarray
     values: dict[str, np.ndarray]
     status: np.ndarray
     ended: np.ndarray
@@ -152,6 +154,7 @@ def _advance(operator, tracks):
         answers = _gradients(operator, [track for track, _ in pending], asked)
         going_on, asked = [], []
         for (track, step), E in zip(pending, answers, strict=True):
+            track.taken += 1
             try:
                 asked.append(step.send(E))
                 going_on.append((track, step))
@@ -232,14 +235,16 @@ class _Track:
         xp = array_namespace(known)
         scale = squared_norm(known) + squared_norm(self.start.estimate)
         self.limit = DIVERGED**2 * to_numpy(xp.where(scale > 0, scale, xp.ones_like(scale)))
-        self.steps, self.rows = [], []
+        self.taken = 0  # products with M*M
+        self.steps, self.products, self.rows = [], [], []
         self.status = np.full(self.batch, Status.MAX_STEPS, dtype=object)
         self.ended = np.full(self.batch, -1)
         self.finished = False
 
     def snapshot(self):
         """All that changes while the run is under way, in NumPy arrays."""
-        changing = {name: getattr(self, name) for name in ("steps", "rows", "status", "ended", "finished")}
+        names = ("taken", "steps", "products", "rows", "status", "ended", "finished")
+        changing = {name: getattr(self, name) for name in names}
         return changing | {"state": [to_numpy(x) for x in self.state]}
 
     def restore(self, snapshot):
@@ -270,6 +275,7 @@ class _Track:
         first = within & (self.status == Status.MAX_STEPS)
         self.status[first], self.ended[first] = Status.CONVERGED, t
         self.steps.append(t)
+        self.products.append(self.taken)
         self.rows.append(row)
         self.finished = bool(np.all(within | diverged))
 
@@ -281,7 +287,7 @@ class _Track:
     def trace(self):
         values = {name: np.stack([row[name] for row in self.rows]) for name in self.rows[0]}
         ended = np.where(self.ended < 0, self.steps[-1], self.ended)
-        return Trace(np.array(self.steps), values, self.status, ended, self.state)
+        return Trace(np.array(self.steps), np.array(self.products), values, self.status, ended, self.state)
 
 
 def _to_batch(x, batch, what, name):

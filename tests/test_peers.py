@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import textbook
+from test_methods import first_ask, setting
+
+from wnlib import lockstep, methods, peers
+from wnlib.backend import to_numpy
+
+
+def start_paired(m, r, rng, xp):
+    L, R = (methods.start_factored(m, r, rng, scale, xp).Y for scale in (0.6, 0.2))
+    return peers.Paired(L, R)
+
+
+def start_thresholded(m, r, rng, xp):
+    X, Theta = methods.start_directed(m, r, rng, xp)
+    W = xp.zeros((*X.shape[:-2], m, m))
+    return peers.Thresholded(X, Theta, W, W)
+
+
+def norm(E):
+    return np.sqrt(np.sum(E**2))
+
+
+# Each peer: wnlib's step, its start, and the textbook's estimate from measurement matrices, data and that start.
+PEERS = {
+    "ScaledGD": (
+        peers.scaled_gradient_descent(0.4, 0.02),
+        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        lambda Ms, y, Y: square(textbook.scaled_gradient_descent(Ms, y, Y, 0.4, 0.02, STEPS)),
+    ),
+    "PrecGD": (
+        peers.preconditioned_gradient_descent(0.4, 0.3),
+        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        lambda Ms, y, Y: square(textbook.scaled_gradient_descent(Ms, y, Y, 0.4, lambda E: 0.3 * norm(E), STEPS)),
+    ),
+    "asymmetric GD": (
+        peers.asymmetric_gradient_descent(0.3),
+        start_paired,
+        lambda Ms, y, L, R: both(textbook.asymmetric_gradient_descent(*nonsymmetric(Ms, y), L, R, 0.3, STEPS)),
+    ),
+    "AGN": (
+        peers.approximate_gauss_newton(0.6),
+        start_paired,
+        lambda Ms, y, L, R: both(textbook.approximate_gauss_newton(*nonsymmetric(Ms, y), L, R, 0.6, STEPS)),
+    ),
+    "IHT": (
+        peers.iterative_hard_thresholding(0.5, 0.3),
+        start_thresholded,
+        lambda Ms, y, X, *rest: textbook.iterative_hard_thresholding(Ms, y, X, 0.5, 0.3, STEPS),
+    ),
+    "NIHT": (
+        peers.normalized_iterative_hard_thresholding(0.2),
+        start_thresholded,
+        lambda Ms, y, X, *rest: textbook.iterative_hard_thresholding(Ms, y, X, None, 0.2, STEPS),
+    ),
+    "CGIHT": (
+        peers.conjugate_gradient_iterative_hard_thresholding(),
+        start_thresholded,
+        lambda Ms, y, X, *rest: textbook.conjugate_gradient_iterative_hard_thresholding(Ms, y, X, STEPS),
+    ),
+}
+STEPS = 6  # enough for every term to count, few enough that the errors are still far from rounding
+
+
+def square(Y):
+    return Y @ Y.T
+
+
+def both(LR):
+    return 0.5 * (LR[0] @ LR[1].T + LR[1] @ LR[0].T)
+
+
+def nonsymmetric(Ms, y):
+    extended = textbook.with_skew(Ms)
+    return extended, np.concatenate([y, np.zeros(len(extended) - len(Ms))])
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_the_textbooks(xp, name):
+    step, make_start, reference = PEERS[name]
+    m, r, S = 6, 3, 3
+    seeds, truth, operator, data = setting(xp, m, r, S=S)
+    start = make_start(m, r, seeds.start, xp)
+    trace = lockstep.run(operator, {name: lockstep.Run(step, start, data, truth.A)}, STEPS)[name]
+    assert np.all((trace.squared_error[-1] > 1e-12) & (trace.squared_error[-1] < trace.squared_error[0]))
+    for s in range(S):
+        Ms = textbook.matrices(to_numpy(operator.matrix)[s], m)
+        y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
+        expected = reference(Ms, y, *(to_numpy(field)[s] for field in start))
+        np.testing.assert_allclose(to_numpy(trace.state.estimate)[s], expected, atol=1e-10)
+
+
+def test_gauss_newton_and_hard_thresholding_are_exact_in_population():
+    # L₊ = A(R⁺)ᵀ leaves only the row space of R to find, which R₊ does; the eigenvectors of Z − E = A are A's.
+    seeds, truth, operator, data = setting(np, kind="population")
+    for step, start in (
+        (peers.approximate_gauss_newton(1.0), start_paired(6, 3, seeds.start, np)),
+        (peers.iterative_hard_thresholding(1.0), start_thresholded(6, 3, seeds.start, np)),
+    ):
+        state, _ = first_ask(step, start, operator, data)
+        np.testing.assert_allclose(state.estimate, truth.A, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_member_that_blows_up_leaves_the_others_alone(xp, name):
+    step, make_start, _ = PEERS[name]
+    seeds, _, operator, data = setting(xp, S=2)
+    start = make_start(6, 3, seeds.start, xp)
+    lost = xp.asarray(np.array([1.0, np.nan]))[:, None, None]
+    ends = [first_ask(step, type(start)(*(f * spoil for f in start)), operator, data)[0] for spoil in (1.0, lost)]
+    sound, mixed = (to_numpy(end.estimate) for end in ends)
+    np.testing.assert_allclose(mixed[0], sound[0], atol=1e-13)
+    assert np.all(np.isnan(mixed[1]))
