@@ -244,10 +244,9 @@ def reduced_step(P, Q, sigma, eta, damping=None):
     """Return (P₊, Q₊), the alignment after one step of weight normalization: exact in population at μ = 2.
 
     −G = (I − XXᵀ)U C Φ with C = ΣPΣ and Φ = UᵀX, so Uᵀ(X − ηG) = (I + ηQC)Φ, and GᵀG = ΦᵀCQCΦ. With the polar
-    retraction P₊ = (I + ηQC) Φ (I + η²ΦᵀCQCΦ)^{-1} Φᵀ (I + ηCQ), and Φ(I + η²ΦᵀBΦ)^{-1}Φᵀ = P(I + η²BP)^{-1} for
-    B = CQC. Q₊ = I − P₊ follows likewise, from (I − XXᵀ)U. Neither m nor r enters. P and Q are iterated side by side
-    and symmetrised, which keeps Q accurate to its last bit however small. P, Q (..., r_A, r_A), sigma (r_A,), in any
-    order, repeated or not.
+    retraction P₊ = (I + ηQC) Φ (I + η²ΦᵀCQCΦ)^{-1} Φᵀ (I + ηCQ), the middle of which is (I + η²PCQC)^{-1}P. Q₊ = I − P₊
+    follows likewise, from (I − XXᵀ)U. Neither m nor r enters. P and Q are iterated side by side and symmetrised, which
+    keeps Q accurate to its last bit however small. P, Q (..., r_A, r_A), sigma (r_A,), in any order, repeated or not.
 
     With `damping` the step is that of `methods.preconditioned_weight_normalization`. Θ becomes f(Θ), f(x) =
     x/(x² + λ²), and since Θ = ΦᵀΣΦ only C changes: C = Σ^{1/2} f(S) Σ^{1/2}, S = Σ^{1/2}PΣ^{1/2}. At λ = 0 this is
@@ -262,15 +261,11 @@ def reduced_step(P, Q, sigma, eta, damping=None):
         weights = s / (s**2 + damping**2 * reduced_error(Q, sigma)[..., None])
         C = root[:, None] * ((V * weights[..., None, :]) @ mT(V)) * root
     eye = eye_like(P)
-
-    def half(A, B):
-        # A(I + η²BA)^{-1}, between (I ± η·) factors below; solved from the right.
-        return mT(xp.linalg.solve(mT(eye + eta**2 * B @ A), mT(A)))
-
-    left = eye + eta * Q @ C
-    right = eye - eta * P @ C
-    P_next = left @ half(P, C @ Q @ C) @ mT(left)
-    Q_next = right @ half(Q, C @ P @ C) @ mT(right)
+    F, G = eta * Q @ C, eta * P @ C
+    left, right = eye + F, eye - G
+    inverse = xp.linalg.inv(eye + G @ F)  # one for both: (I + FG)^{-1} = I − F(I + GF)^{-1}G
+    P_next = left @ (inverse @ P) @ mT(left)
+    Q_next = right @ (Q - F @ inverse @ G @ Q) @ mT(right)
     return sym(P_next), sym(Q_next)
 
 
