@@ -15,6 +15,7 @@ from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import eye_like, inverse_sqrt, mT, squared_norm, sym, trace
 
 QUADRATURE = 400  # nodes of a Gauss rule for Marchenko–Pastur's law
+BLOCK = 16  # steps between looks at which draws are through
 
 
 def contraction(sigma, eta):
@@ -267,6 +268,31 @@ def reduced_step(P, Q, sigma, eta, damping=None):
     P_next = left @ (inverse @ P) @ mT(left)
     Q_next = right @ (Q - F @ inverse @ G @ Q) @ mT(right)
     return sym(P_next), sym(Q_next)
+
+
+def burn_in(P, Q, sigma, eta, limit, cut=0.5):
+    """Return the first step t ≤ limit at which Tr P ≥ r_A − cut, NaN where there is none: a NumPy array (draws,).
+
+    At cut = ½ Theorem 3.2's burn-in, in population at μ = 2: `reduced_step` from P, Q = I − P (draws, r_A, r_A). An
+    array of cuts gives (*cut.shape, draws). Raises ValueError unless limit >= 0.
+    """
+    validate.integer("limit", limit, 0)
+    xp = array_namespace(P)
+    cut = np.asarray(cut, dtype=float)[..., None]
+    found = np.full((*cut.shape[:-1], P.shape[0]), np.nan)
+    alive, t = np.arange(P.shape[0]), 0  # draws that have yet to pass a cut; the others leave every few steps
+    while alive.size and t <= limit:
+        traces = []
+        for _ in range(min(BLOCK, limit + 1 - t)):
+            traces.append(to_numpy(trace(Q)))
+            P, Q = reduced_step(P, Q, sigma, eta)
+        passed = np.stack(traces) <= cut[..., None]  # (*cut.shape, steps, alive)
+        first = np.where(passed.any(axis=-2), t + np.argmax(passed, axis=-2), np.nan)
+        found[..., alive] = np.fmin(found[..., alive], first)
+        on = np.flatnonzero(np.isnan(found[..., alive]).reshape(-1, alive.size).any(axis=0))
+        alive, t = alive[on], t + len(traces)
+        P, Q = (xp.take(x, xp.asarray(on), axis=0) for x in (P, Q))
+    return found
 
 
 def reduced_error(Q, sigma):
