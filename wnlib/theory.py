@@ -1,6 +1,9 @@
-"""The laws drawn over the curves: population dynamics of weight normalization at μ = 2, and gradient descent's tail.
+"""The laws drawn over the curves: weight normalization in population, at finite n and under noise; gradient descent.
 
-Notation: P = UᵀXXᵀU (r_A×r_A) is the alignment, Q = I − P. After one Θ-step Θ = XᵀAX, so that
+In population its dynamics are exact and small: a step of r_A×r_A matrices at μ = 2, preconditioned or not, and one of
+size r for any μ. Beside them stand when Θ's step is stable and what Theorem 3.2 says.
+
+Notation: P = UᵀXXᵀU (r_A×r_A) is the alignment, Q = I − P. At μ = 2, after one Θ-step Θ = XᵀAX, so that
 ‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ) and −G = (I − XXᵀ) U (ΣPΣ) UᵀX.
 """
 
