@@ -217,6 +217,7 @@ CASES = {
         "theory.gd_small_start", [1.0, 5.0, 100.0], frame(r=2), 0.01 * drawn(2, 6, 4), eta=0.3
     )(xp, dtype),
     "theory.reduced_step": lambda xp, dtype: list(call("theory.reduced_step", P, Q, SIGMA, eta=0.5)(xp, dtype)),
+    "theory.burn_in": call("theory.burn_in", P, Q, SIGMA, eta=0.5, limit=200, cut=[0.1, 0.5]),
     "theory.reduced_error": call("theory.reduced_error", Q, SIGMA),
     "theory.reduced_any_step": reduced_any_case,
     "theory.reduced_any_error": reduced_any_case,

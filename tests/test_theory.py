@@ -344,6 +344,30 @@ def test_the_reduction_stays_accurate_far_below_rounding():
     np.testing.assert_allclose(ratios, theory.contraction(sigma, eta) ** 2, rtol=1e-6)
 
 
+def test_burn_in_is_the_first_step_within_the_cut():
+    sigma, eta, cuts = np.array([1.0, 0.4]), 0.6, np.array([[0.9], [0.5]])
+    P, Q = theory.random_alignment(30, 5, 2, 40, np.random.default_rng(9))
+    P[0], Q[0] = np.eye(2), 0 * np.eye(2)  # through from the start
+    limit = int(np.median(theory.burn_in(P, Q, sigma, eta, 10_000)))
+    found, finite = np.full((2, 1, 40), np.nan), theory.burn_in(P, Q, sigma, eta, limit)
+    traces, p, q = [], P, Q
+    for _ in range(limit + 1):
+        traces.append(trace(q))
+        p, q = theory.reduced_step(p, q, sigma, eta)
+    for index in np.ndindex(found.shape):
+        within = np.flatnonzero(np.array(traces)[:, index[-1]] <= cuts[index[0]])
+        found[index] = within[0] if within.size else np.nan
+    np.testing.assert_array_equal(theory.burn_in(P, Q, sigma, eta, limit, cuts), found)
+    np.testing.assert_array_equal(finite, found[1, 0])
+    assert finite[0] == 0 and limit in finite and 10 < np.sum(np.isnan(finite)) < 30
+
+
+def test_burn_in_refuses_a_negative_limit():
+    P, Q = theory.random_alignment(30, 5, 2, 4, np.random.default_rng(9))
+    with pytest.raises(ValueError, match="limit"):
+        theory.burn_in(P, Q, np.ones(2), 0.5, -1)
+
+
 def test_random_alignment_has_the_law_of_a_random_start():
     m, r, r_A, draws = 12, 5, 3, 1500
     rngs = [np.random.default_rng([1, k]) for k in range(draws)]

@@ -33,17 +33,19 @@ def cells(
     """
     for r in [*ranks, *rip_ranks]:
         problems.require_rank(r, r_A, m)
+    if not set(rip_ranks) <= set(ranks):
+        raise ValueError(f"rip_ranks = {rip_ranks}: must be among ranks = {ranks}, whose need δ is read at")
     for kappa in kappas:
         problems.spectrum(r_A, kappa)
-    budgets = {"WN": steps_wn, "PWN": steps_pwn, "GD": steps_gd}
-    for method, steps in budgets.items():
-        if len([validate.integer(f"steps of {method}", s, 1) for s in steps]) != len(kappas):
-            raise ValueError(f"steps of {method} = {steps}: must be one budget for each of kappas = {kappas}")
+    for name, steps in {"steps_wn": steps_wn, "steps_pwn": steps_pwn, "steps_gd": steps_gd}.items():
+        if len([validate.integer(name, s, 1) for s in steps]) != len(kappas):
+            raise ValueError(f"{name} = {steps}: must be one budget for each of kappas = {kappas}")
     validate.positive("alpha", alpha)
     for label, value in {"trials": trials, "batch": batch, "rip_starts": rip_starts}.items():
         validate.integer(label, value, 1)
     # Resolved: what "auto" is on two machines must not share an address.
     here = wnlib.backend.name(wnlib.backend.namespace(backend))
+    budgets = {"WN": steps_wn, "PWN": steps_pwn, "GD": steps_gd}
     shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "steps": budgets, "alpha": alpha}
     shared |= {"seed": seed, "backend": here}
     products = sum(2 * s for s in [*steps_wn, *steps_pwn]) + sum(steps_gd)  # of one trial and rank, at most

@@ -1,6 +1,9 @@
-"""The laws drawn over the curves: population dynamics of weight normalization at μ = 2, and gradient descent's tail.
+"""The laws drawn over the curves: weight normalization in population, at finite n and under noise; gradient descent.
 
-Notation: P = UᵀXXᵀU (r_A×r_A) is the alignment, Q = I − P. After one Θ-step Θ = XᵀAX, so that
+In population its dynamics are exact and small: a step of r_A×r_A matrices at μ = 2, preconditioned or not, and one of
+size r for any μ. Beside them stand when Θ's step is stable and what Theorem 3.2 says.
+
+Notation: P = UᵀXXᵀU (r_A×r_A) is the alignment, Q = I − P. At μ = 2, after one Θ-step Θ = XᵀAX, so that
 ‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ) and −G = (I − XXᵀ) U (ΣPΣ) UᵀX.
 """
 
@@ -15,6 +18,7 @@ from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import eye_like, inverse_sqrt, mT, squared_norm, sym, trace
 
 QUADRATURE = 400  # nodes of a Gauss rule for Marchenko–Pastur's law
+BLOCK = 16  # steps between looks at which draws are through
 
 
 def contraction(sigma, eta):
@@ -244,10 +248,9 @@ def reduced_step(P, Q, sigma, eta, damping=None):
     """Return (P₊, Q₊), the alignment after one step of weight normalization: exact in population at μ = 2.
 
     −G = (I − XXᵀ)U C Φ with C = ΣPΣ and Φ = UᵀX, so Uᵀ(X − ηG) = (I + ηQC)Φ, and GᵀG = ΦᵀCQCΦ. With the polar
-    retraction P₊ = (I + ηQC) Φ (I + η²ΦᵀCQCΦ)^{-1} Φᵀ (I + ηCQ), and Φ(I + η²ΦᵀBΦ)^{-1}Φᵀ = P(I + η²BP)^{-1} for
-    B = CQC. Q₊ = I − P₊ follows likewise, from (I − XXᵀ)U. Neither m nor r enters. P and Q are iterated side by side
-    and symmetrised, which keeps Q accurate to its last bit however small. P, Q (..., r_A, r_A), sigma (r_A,), in any
-    order, repeated or not.
+    retraction P₊ = (I + ηQC) Φ (I + η²ΦᵀCQCΦ)^{-1} Φᵀ (I + ηCQ), the middle of which is (I + η²PCQC)^{-1}P. Q₊ = I − P₊
+    follows likewise, from (I − XXᵀ)U. Neither m nor r enters. P and Q are iterated side by side and symmetrised, which
+    keeps Q accurate to its last bit however small. P, Q (..., r_A, r_A), sigma (r_A,), in any order, repeated or not.
 
     With `damping` the step is that of `methods.preconditioned_weight_normalization`. Θ becomes f(Θ), f(x) =
     x/(x² + λ²), and since Θ = ΦᵀΣΦ only C changes: C = Σ^{1/2} f(S) Σ^{1/2}, S = Σ^{1/2}PΣ^{1/2}. At λ = 0 this is
@@ -262,16 +265,37 @@ def reduced_step(P, Q, sigma, eta, damping=None):
         weights = s / (s**2 + damping**2 * reduced_error(Q, sigma)[..., None])
         C = root[:, None] * ((V * weights[..., None, :]) @ mT(V)) * root
     eye = eye_like(P)
-
-    def half(A, B):
-        # A(I + η²BA)^{-1}, between (I ± η·) factors below; solved from the right.
-        return mT(xp.linalg.solve(mT(eye + eta**2 * B @ A), mT(A)))
-
-    left = eye + eta * Q @ C
-    right = eye - eta * P @ C
-    P_next = left @ half(P, C @ Q @ C) @ mT(left)
-    Q_next = right @ half(Q, C @ P @ C) @ mT(right)
+    F, G = eta * Q @ C, eta * P @ C
+    left, right = eye + F, eye - G
+    inverse = xp.linalg.inv(eye + G @ F)  # one for both: (I + FG)^{-1} = I − F(I + GF)^{-1}G
+    P_next = left @ (inverse @ P) @ mT(left)
+    Q_next = right @ (Q - F @ inverse @ G @ Q) @ mT(right)
     return sym(P_next), sym(Q_next)
+
+
+def burn_in(P, Q, sigma, eta, limit, cut=0.5):
+    """Return the first step t ≤ limit at which Tr P ≥ r_A − cut, NaN where there is none: a NumPy array (draws,).
+
+    At cut = ½ Theorem 3.2's burn-in, in population at μ = 2: `reduced_step` from P, Q = I − P (draws, r_A, r_A). An
+    array of cuts gives (*cut.shape, draws). Raises ValueError unless limit >= 0.
+    """
+    validate.integer("limit", limit, 0)
+    xp = array_namespace(P)
+    cut = np.asarray(cut, dtype=float)[..., None]
+    found = np.full((*cut.shape[:-1], P.shape[0]), np.nan)
+    alive, t = np.arange(P.shape[0]), 0  # draws that have yet to pass a cut; the others leave every few steps
+    while alive.size and t <= limit:
+        traces = []
+        for _ in range(min(BLOCK, limit + 1 - t)):
+            traces.append(to_numpy(trace(Q)))
+            P, Q = reduced_step(P, Q, sigma, eta)
+        passed = np.stack(traces) <= cut[..., None]  # (*cut.shape, steps, alive)
+        first = np.where(passed.any(axis=-2), t + np.argmax(passed, axis=-2), np.nan)
+        found[..., alive] = np.fmin(found[..., alive], first)
+        on = np.flatnonzero(np.isnan(found[..., alive]).reshape(-1, alive.size).any(axis=0))
+        alive, t = alive[on], t + len(traces)
+        P, Q = (xp.take(x, xp.asarray(on), axis=0) for x in (P, Q))
+    return found
 
 
 def reduced_error(Q, sigma):
