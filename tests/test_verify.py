@@ -60,6 +60,17 @@ def test_a_change_of_the_rate_is_not(reference, shift):
     assert reproduced(results(shift), reference) == {"rate": "NO", "never": "yes", "numbers drawn": "NO"}
 
 
+def test_a_number_far_below_its_claim_s_bound_is_rounding_even_where_the_second_run_did_not_move_it():
+    def found(value):
+        record, drawn = results()
+        record["claims"].append(claims.check("gap", "there is none", "here", value, 1e-2, "at most"))
+        return record, drawn
+
+    reference = verify.reference(found(4e-14), found(4e-14))
+    assert reproduced(found(7e-14), reference)["gap"] == "yes"
+    assert reproduced(found(1e-9), reference)["gap"] == "NO"
+
+
 def test_a_change_hidden_in_the_tail_is_found(reference):
     record, drawn = results()
     drawn["error"][drawn["error"] < 1e-20] *= 1.01

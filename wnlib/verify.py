@@ -2,12 +2,13 @@
 
     python -m wnlib.verify [STEM ...] [--profile paper|quick] [--records DIR] [--update]
 
-A number a agrees with its reference b when |a − b| ≤ atol + rtol·|b|. rtol is fixed, atol is measured: a reference
-comes from two runs, one with this processor's instructions and one with those of 2008, no wide vectors and no fused
-multiply-add. How far the second moved a quantity is what rounding does to it, and atol is MARGIN times that: zero
-for most, 1e-22 or so for squared errors that end at the rounding floor, as large as the numbers themselves for what
-is chaotic in rounding: of those the table says `verdict only`. Verdicts, and integers that did not move, must agree
-exactly. Times and memory, which a record names as the machine's, are shown and not compared.
+A number a agrees with its reference b when |a − b| ≤ atol + rtol·|b|; a claim's also when they differ by less than a
+billionth of what the claim expects. rtol is fixed, atol is measured: a reference comes from two runs, one with this
+processor's instructions and one with those of 2008, no wide vectors and no fused multiply-add. How far the second moved
+a quantity is what rounding does to it, and atol is MARGIN times that: zero for most, 1e-22 or so for squared errors
+that end at the rounding floor, as large as the numbers themselves for what is chaotic in rounding: of those the table
+says `verdict only`. Verdicts, and integers that did not move, must agree exactly. Times and memory, which a record
+names as the machine's, are shown and not compared.
 
 Exit status: 0 everything reproduced; 1 something is not, or was not run here; 2 the request was refused.
 """
@@ -30,6 +31,7 @@ REFERENCE = jobs.ROOT / "tests" / "reference"
 RTOL = 1e-6  # of the numbers drawn
 RTOL_CLAIMS = 2e-5  # of the claims' numbers: records keep six digits
 MARGIN = 30  # times what the change of instructions moved
+OF_BOUND = 1e-9  # of what a claim expects: rounding far below it may have left a number alone this once
 SAMPLE = 32  # numbers kept of each array drawn, evenly spaced
 SLACK = 2  # records by which a run that stops at a tolerance may end sooner or later
 HEAD = ["notebook", "claim", "verdict", "measured", "reference", "difference / tolerance", "reproduced"]
@@ -189,7 +191,8 @@ def compare(found, wanted):
         values, expected = _numbers(claim), np.array(ref["values"], dtype=float)
         off, only = np.inf, False
         if values.shape == expected.shape:
-            off, only = _judge(values, expected, ref["atol"], RTOL_CLAIMS)
+            bound = max((abs(value) for value in claim["expected"] if value is not None), default=0.0)
+            off, only = _judge(values, expected, ref["atol"], RTOL_CLAIMS, OF_BOUND * bound)
         same = claim["verdict"] == ref["verdict"]
         verdict = claim["verdict"] if same else f"{claim['verdict']}, was {ref['verdict']}"
         medians = len(claim["measured"]["median"])
@@ -200,11 +203,11 @@ def compare(found, wanted):
     return [*rows, _drawn(arrays, wanted["drawn"], machine)]
 
 
-def _judge(values, expected, atol, rtol):
-    """(difference over tolerance, whether the tolerance leaves nothing to compare)."""
+def _judge(values, expected, atol, rtol, beside=0.0):
+    """(difference over atol + `beside` + rtol·|expected|, whether atol leaves nothing to compare)."""
     if atol is None or (atol > 0 and atol >= np.max(np.abs(np.nan_to_num(expected)), initial=0.0)):
         return 0.0, True
-    return ratio(values, expected, atol, rtol), False
+    return ratio(values, expected, atol + beside, rtol), False
 
 
 def _outcome(off, only, same=True):
