@@ -167,8 +167,9 @@ def test_main_rewrites_what_is_between_the_markers_and_nothing_else(project):
     text = (project / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Ÿ\n{claims.BEGIN}\n") and text.endswith(f"{claims.END}\nafter\n")
     assert "old" not in text
-    first, last = [line for line in text.splitlines() if line.startswith("| [")]
-    assert first.startswith("| [02_first](figures/executed/02_first.ipynb) 63 s, 0.21 GiB | `first`: a statement |")
+    timed, _, first, last = [line for line in text.splitlines() if line.startswith("| [")]
+    assert timed == "| [02_first](figures/executed/02_first.ipynb) | 63 s | 0.21 GiB | 1 |  |  |"
+    assert first.startswith("| [02_first](figures/executed/02_first.ipynb) | `first`: a statement |")
     assert first.endswith("| 1 | 1 ± 0.1 | confirmed |")
     assert last.startswith("| [10_last](figures/executed/10_last.ipynb) | `last`: ")
 
@@ -179,6 +180,7 @@ def test_the_readme_s_table_names_a_notebook_once_and_gives_ranges_of_many_condi
     (project / "figures" / "03_both.json").write_text(json.dumps({"claims": [many, one]}), encoding="utf-8")
     lines = claims.collect(project / "figures").splitlines()
     assert lines[0].startswith("4 claims: 3 confirmed, 1 not observed. The notebooks' times add up to 1 minutes")
+    assert "| [03_both](figures/executed/03_both.ipynb) |  |  | 1 |  | `many` |" in lines
     assert "| [03_both](figures/executed/03_both.ipynb) | `many`: s | 1 … 3, 1 — | ≤ 9 | not observed |" in lines
     assert "|  | `one`: s | x: 2; y: 4 | ≥ 1 | confirmed |" in lines
 

@@ -111,6 +111,16 @@ def test_bad_form_is_found(problem):
     assert len(found) == 1 and problem in found[0]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_published_copy_is_of_this_notebook(path):
+    def sources(file):
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        return {cell["id"]: "".join(cell["source"]) for cell in cells if cell["id"] != "figure-first"}
+
+    published = jobs.ROOT / "figures" / "executed" / path.name
+    assert sources(published) == sources(path), f"make figures/{path.stem}.pdf"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_quick_run(path, tmp_path):

@@ -130,7 +130,7 @@ def published(tmp_path_factory):
     root = make_project(tmp_path_factory.mktemp("runner"))
     status, out, err = call(root)
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1].endswith("-> figures/01_demo.pdf; claims: 1 confirmed, 1 not observed")
+    assert out.splitlines()[-1].endswith("-> figures/01_demo.pdf; claims: 1 confirmed, 1 not observed (b)")
     return root
 
 
@@ -270,6 +270,11 @@ def test_an_edit_during_the_run_counts(tmp_path, monkeypatch):
     for stale in (False, True):
         run.run(jobs.request(STEM))
         assert jobs.is_stale(STEM) == stale
+
+
+def test_listing_what_to_run_refuses_what_no_run_would_take(published):
+    status, out, err = call(published, "--stale", "--set", "nope=1")
+    assert (status, out) == (2, "") and f"{STEM} has no parameter 'nope'" in err and err.count("\n") == 1
 
 
 def test_cost_stays_while_it_is_true(tmp_path):

@@ -83,11 +83,11 @@ def show(claims):
 
 
 def collect(folder):
-    """Return every record `NN_slug.json` in `folder` as Markdown: a sentence of sums, and the table of all claims.
+    """Return every record `NN_slug.json` in `folder` as Markdown, twice: a line each notebook, then all their claims.
 
-    The table has time and memory of each run.
+    The first table has the time and memory of each run, how many claims ended how, and the names of those not observed.
     """
-    rows, verdicts, seconds = [], collections.Counter(), 0.0
+    overview, rows, verdicts, seconds = [], [], collections.Counter(), 0.0
     for path in sorted(pathlib.Path(folder).glob("[0-9][0-9]_*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -95,16 +95,25 @@ def collect(folder):
             shown = [_summary(claim) for claim in claims]
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ValueError(f"{path} is no record of a notebook's claims: make it again") from None
-        spent = f" {cost['seconds']:g} s, {cost['peak_gib']:g} GiB" if cost else ""
-        notebook = f"[{path.stem}](figures/executed/{path.stem}.ipynb){spent}"
+        notebook = f"[{path.stem}](figures/executed/{path.stem}.ipynb)"
+        spent = [f"{cost['seconds']:g} s", f"{cost['peak_gib']:g} GiB"] if cost else ["", ""]
+        ended = collections.Counter(claim["verdict"] for claim in claims)
+        missed = ", ".join(f"`{claim['id']}`" for claim in claims if claim["verdict"] == "not observed")
+        overview.append([notebook, *spent, *(str(ended[v] or "") for v in VERDICTS[:2]), missed])
         seconds += cost.get("seconds", 0.0)
-        verdicts.update(claim["verdict"] for claim in claims)
+        verdicts += ended
         for k, (claim, (measured, expected)) in enumerate(zip(claims, shown, strict=True)):
             text = f"`{claim['id']}`: {claim['statement']}"
             rows.append([notebook if k == 0 else "", text, measured, expected, claim["verdict"]])
     counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-    total = f"{verdicts.total()} claims: {counts}. The notebooks' times add up to {seconds / 60:.0f} minutes."
-    return f"{total}\n\n" + markdown(["notebook, time, memory", "claim", "measured", "expected", "verdict"], rows)
+    parts = [
+        f"{verdicts.total()} claims: {counts}. The notebooks' times add up to {seconds / 60:.0f} minutes.",
+        markdown(["notebook", "time", "memory", *VERDICTS], overview),
+        f"<details>\n<summary>All {verdicts.total()} claims, as measured</summary>",
+        markdown(["notebook", "claim", "measured", "expected", "verdict"], rows),
+        "</details>",
+    ]
+    return "\n\n".join(parts)
 
 
 def _summary(claim):

@@ -243,7 +243,9 @@ def _publish(job, staging, inputs):
 
 def _report(job, record):
     verdicts = Counter(claim["verdict"] for claim in record["claims"])
-    claims = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none"
+    missed = ", ".join(claim["id"] for claim in record["claims"] if claim["verdict"] == "not observed")
+    named = {"not observed": f" ({missed})"}
+    claims = ", ".join(f"{n} {verdict}{named.get(verdict, '')}" for verdict, n in sorted(verdicts.items())) or "none"
     cost = f"done in {record['cost']['seconds']:.2g} s, peak {record['cost']['peak_gib']:.2g} GiB"
     where = record.get("environment", {})
     cost += f" on {where['device']} (CuPy)" if where.get("backend") == "cupy" else ""
@@ -271,12 +273,14 @@ def main(arguments=None):
     try:
         if min(asked.cell_timeout, asked.timeout) <= 0:
             raise Problem(2, f"--cell-timeout {asked.cell_timeout}, --timeout {asked.timeout:g}: give seconds > 0")
+        # Before any work, and so in --stale too, from which make goes on: what is asked must suit every notebook.
+        wanted = [jobs.request(s, asked.profile, asked.backend, asked.set, asked.output) for s in names if always]
         if asked.stale:
             for stem in names:
                 if always or jobs.is_stale(stem, asked.profile, asked.backend):
                     print(stem)
             return 0
-        for job in [jobs.request(s, asked.profile, asked.backend, asked.set, asked.output) for s in names]:
+        for job in wanted or [jobs.request(s, asked.profile, asked.backend) for s in names]:
             if always or jobs.is_stale(job.stem, job.profile, job.backend):
                 print(f"{job.stem}: running", flush=True)
                 print(_report(job, run(job, asked.cell_timeout, asked.timeout)), flush=True)

@@ -34,6 +34,7 @@ MARGIN = 30  # times what the change of instructions moved
 OF_BOUND = 1e-9  # of what a claim expects: rounding far below it may have left a number alone this once
 SAMPLE = 32  # numbers kept of each array drawn, evenly spaced
 SLACK = 2  # records by which a run that stops at a tolerance may end sooner or later
+NOT_RUN = "not run here"
 HEAD = ["notebook", "claim", "verdict", "measured", "reference", "difference / tolerance", "reproduced"]
 
 
@@ -246,11 +247,11 @@ def verify(stems, profile, records=None):
         if not path.is_file():
             got = [["", "", "", f"no {jobs.short(path)}", "", "NO"]]
         elif not found or not (records or _run_here(stem, profile)):
-            got = [["", "", f"not run here: {_make(profile)}", "", "", "NO"]]
+            got = [["", "", _make(profile), "", "", NOT_RUN]]
         else:
             got = compare(found, json.loads(path.read_text(encoding="utf-8")))
         rows += [[stem[:2], *row] for row in got]
-    return rows, all(row[-1] != "NO" for row in rows)
+    return rows, all(row[-1] not in ("NO", NOT_RUN) for row in rows)
 
 
 def _run_here(stem, profile):
@@ -288,9 +289,9 @@ def main(arguments=None):
         print(problem, file=sys.stderr)
         return getattr(problem, "status", 1)
     print(claims.markdown(HEAD, rows))
-    compared = [row for row in rows if row[-1] != "not compared"]
-    kept = sum(row[-1] == "yes" for row in compared)
-    print(f"\n{kept} of {len(compared)} rows reproduced ({asked.profile} profile)")
+    kept, off, missing = (sum(row[-1] == last for row in rows) for last in ("yes", "NO", NOT_RUN))
+    beside = f"; {missing} notebooks not run here" if missing else ""
+    print(f"\n{kept} of {kept + off} rows reproduced ({asked.profile} profile){beside}")
     return 0 if good else 1
 
 
