@@ -250,7 +250,8 @@ def _report(job, record):
     missed = ", ".join(claim["id"] for claim in record["claims"] if claim["verdict"] == "not observed")
     named = {"not observed": f" ({missed})"}
     claims = ", ".join(f"{n} {verdict}{named.get(verdict, '')}" for verdict, n in sorted(verdicts.items())) or "none"
-    cost = f"done in {record['cost']['seconds']:.2g} s, peak {record['cost']['peak_gib']:.2g} GiB"
+    seconds, peak = (float(f"{record['cost'][name]:.2g}") for name in ("seconds", "peak_gib"))
+    cost = f"done in {seconds:g} s, peak {peak:g} GiB"
     where = record.get("environment", {})
     cost += f" on {where['device']} (CuPy)" if where.get("backend") == "cupy" else ""
     return f"{job.stem}: {cost} -> {jobs.short(job.output)}/{job.stem}.pdf; claims: {claims}"
