@@ -20,7 +20,7 @@ BUILD = ROOT / "build"
 # profile: where it publishes, and the folder of its parameter files (None: the notebook's own values)
 PROFILES = {"paper": (ROOT / "figures", None)}
 PROFILES |= {profile: (BUILD / profile, NOTEBOOKS / profile) for profile in ("quick", "extended")}
-RESUMED = "resumed"  # file in a run's staging folder
+RESUMED = "resumed"  # file in a run's staging folder: it goes on from finished work, its cost is not the whole
 READERS = {"verify.py", "gallery.py", "gpu.py"}  # modules that only read results: no run depends on them
 READ = {"16_performance": "figures/gpu.json"}  # a file that a notebook shows, if it is there
 OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from wnlib import backend, jobs, progress, validate
+from wnlib import backend, progress, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import squared_norm
 
@@ -187,7 +187,6 @@ def _resume(file, tracks, record):
         return -1
     for name, track in tracks.items():
         track.restore(saved["tracks"][name])
-    jobs.note_resumed()
     return saved["t"]
 
 

@@ -48,6 +48,8 @@ def run(job, cell_timeout=1800, timeout=3600):
     with _exclusive(job) as (lock, staging), tempfile.TemporaryDirectory(prefix="wnlib-", dir=short) as scratch:
         inputs = jobs.inputs_of(job.stem, job.profile, job.backend)  # now: they may be edited during the run
         checkpoints = _checkpoints(job, inputs)
+        if any(checkpoints.glob("*.pickle")):
+            (staging / jobs.RESUMED).touch()
         try:
             cost = _supervise(job, lock, staging, scratch, checkpoints, cell_timeout, timeout)
             record = _complete(job, staging, cost)

@@ -184,8 +184,6 @@ def _in_one_pass(product, Zs, stack, matrix):
     xp = backend.common_namespace({"the operator": matrix} | {f"input {k}": Z for k, Z in enumerate(Zs)})
     stacks = [_under_stack(Z, stack, 2) for Z in Zs]
     together = smat(product(svec(xp.concat(stacks, axis=-3) if len(stacks) > 1 else stacks[0])))
-    if len(stacks) == 1:
-        return [_shaped(together, Zs[0].shape)]
     answers, start = [], 0
     for Z, part in zip(Zs, stacks, strict=True):
         stop = start + part.shape[-3]
