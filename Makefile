@@ -26,11 +26,11 @@ PY := $(PYTHON)
 ENV := check-python
 endif
 
-RUN = $(PY) -m wnlib.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEND)) \
+RUN = $(PY) -m wnlib.collection.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(foreach setting,$(PARAMS),--set '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help figures quick test bench gpu-check claims verify references gallery lock info clean check-python FORCE
+.PHONY: help figures quick why test bench gpu-check claims verify references gallery lock info clean check-python FORCE
 
 help:  ## list the targets (this)
 	@echo 'Targets:'
@@ -42,7 +42,7 @@ help:  ## list the targets (this)
 	@echo '  BACKEND=auto|numpy|cupy    where the arrays live (cupy installs CuPy once; CUDA=12|13)'
 	@echo '  PARAMS="n=6000 seed=1"     override parameters, into build/custom'
 	@echo '  PYTHON=python              use that interpreter as it is instead of .venv'
-	@echo 'Options: -j2 runs two notebooks at a time; -k goes on after a failure (but 16, which times the machine, waits for'
+	@echo 'Options: -j2 runs two notebooks at a time; -k goes on after a failure (but 19, which times the machine, waits for'
 	@echo '         all the others).'
 
 figures: $(ENV)  ## regenerate the figures that are not up to date
@@ -61,35 +61,38 @@ $(OUTPUTS): FORCE $(ENV)
 	@$(RUN) $*
 
 # It measures the machine: alone, after all the others that were asked for.
-TIMED := figures/16_performance.pdf
+TIMED := figures/19_performance.pdf
 $(TIMED): | $(filter-out $(TIMED),$(filter figures/%.pdf,$(MAKECMDGOALS)))
+
+why: $(ENV)  ## say of each notebook which input makes its figure stale
+	@$(RUN) --why
 
 test: $(ENV)  ## lint, format check and all tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2
 
-bench: $(ENV)  ## notebook 16 on this machine, into build/bench: throughput against its limits and against others
-	@$(RUN) 16_performance --output build/bench
+bench: $(ENV)  ## notebook 19 on this machine, into build/bench: throughput against its limits and against others
+	@$(RUN) 19_performance --output build/bench
 	@$(PY) -c "$$BENCH"
 
 gpu-check: $(ENV)  ## is CuPy right on this GPU, and how fast? writes figures/gpu.json (with BACKEND=cupy: installs CuPy)
-	@$(PY) -m wnlib.gpu
+	@$(PY) -m wnlib.collection.gpu
 
-claims: $(ENV)  ## rewrite the README's table from the records in figures/
-	@$(PY) -m wnlib.claims
+claims: $(ENV)  ## rewrite figures/claims.md and the README's counts from the records in figures/
+	@$(PY) -m wnlib.collection.table
 
 verify: $(ENV)  ## are the numbers those of tests/reference? after make figures, or with PROFILE=quick after make quick
-	@$(PY) -m wnlib.verify --profile $(PROFILE)
+	@$(PY) -m wnlib.collection.verify --profile $(PROFILE)
 
 references: $(ENV)  ## make tests/reference anew (PROFILE=) from the figures and one more run of each notebook
-	@$(PY) -m wnlib.verify --profile $(PROFILE) --update
+	@$(PY) -m wnlib.collection.verify --profile $(PROFILE) --update
 
 gallery: $(ENV)  ## a web site of the executed notebooks, in build/gallery/index.html
-	@$(PY) -m wnlib.gallery --profile $(PROFILE)
+	@$(PY) -m wnlib.collection.gallery --profile $(PROFILE)
 
 lock: $(ENV)  ## pin the dependencies of pyproject.toml anew (UPGRADE=1: to the newest versions)
-	$(PY) -m uv pip compile pyproject.toml --extra dev --extra cluster --universal \
+	$(PY) -m uv pip compile pyproject.toml --extra notebooks --extra dev --extra cluster --universal \
 	  --fork-strategy fewest --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
 
@@ -146,7 +149,8 @@ import tomllib
 from importlib.util import find_spec
 from importlib.metadata import distributions
 installed = {re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower() for d in distributions()}
-wanted = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+wanted = project["dependencies"] + project["optional-dependencies"]["notebooks"]
 missing = [n for n in (re.match("[\\w-]+", w)[0] for w in wanted) if n not in installed]
 if missing:
     sys.exit("PYTHON=$(PYTHON): it lacks " + ", ".join(missing) + "; pip install -r requirements.lock, or leave PYTHON out")
@@ -173,6 +177,6 @@ endef
 define BENCH
 import json
 from wnlib import claims
-print(claims.table(json.load(open("build/bench/16_performance.json"))["claims"]))
+print(claims.table(json.load(open("build/bench/19_performance.json"))["claims"]))
 endef
 export CHECK INFO BENCH

@@ -9,7 +9,8 @@ import array_api_compat.numpy
 import numpy as np
 import pytest
 
-from wnlib import backend, gpu, jobs, sensing
+from wnlib import backend, operators
+from wnlib.collection import gpu, jobs
 
 
 def test_numpy_is_chosen_by_name_and_where_no_device_is(monkeypatch):
@@ -103,15 +104,15 @@ def test_a_devices_memory_is_asked_for_and_what_would_fit_is_named():
     xp, rng = device(2**30), np.random.default_rng(0)
     assert backend.available_memory(xp) == 2**30
     with pytest.raises(MemoryError) as refusal:
-        sensing.operator("triangular", 300, 50_000, rng, xp, "float32")
+        operators.operator("triangular", 300, 50_000, rng, xp, "float32")
     assert re.fullmatch(
         r"operator 'triangular' with m = 300, n = 50000 needs 3\.8 GiB and 1 GiB are free: m = \d+ would fit",
         str(refusal.value),
     )
     with pytest.raises(MemoryError, match=r"storage = 'float32' needs 3\.8 GiB$"):
-        sensing.operator("triangular", 300, 50_000, rng, device(5 * 2**30))
+        operators.operator("triangular", 300, 50_000, rng, device(5 * 2**30))
     with pytest.raises(MemoryError, match=r"operator = 'triangular' has the same law in"):
-        sensing.operator("dense", 100, 50_000, rng, device(2**30))
+        operators.operator("dense", 100, 50_000, rng, device(2**30))
 
 
 def test_gpu_check_refuses_in_one_line_where_there_is_no_device(monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wnlib import backend, lockstep, methods, peers, problems, sensing, stiefel, structured, theory
+from wnlib import backend, laws, lockstep, methods, operators, peers, problems, stiefel
 from wnlib.linalg import dim_sym
 
 m, r, r_A, n, S = 4, 3, 2, 40, 2
@@ -66,18 +66,22 @@ SIMPLE = {
         "did you mean 'polar'?",
     ),
     "backend": (lambda: backend.namespace("numpi"), "backend = 'numpi'", "did you mean 'numpy'?"),
-    "matrix 1-d": (lambda: sensing.Dense(np.ones(3)), "matrix has shape (3,)", "must be"),
-    "matrix columns": (lambda: sensing.Dense(np.ones((2, 5))), "matrix has 5 columns", "d = m(m+1)/2"),
-    "matrix nan": (lambda: sensing.Dense(np.full((2, 6), np.nan)), "matrix has entries that are NaN", "must be finite"),
-    "matrix integer": (lambda: sensing.Dense(np.ones((2, 6), int)), "matrix has dtype int64", "float32 or float64"),
+    "matrix 1-d": (lambda: operators.Dense(np.ones(3)), "matrix has shape (3,)", "must be"),
+    "matrix columns": (lambda: operators.Dense(np.ones((2, 5))), "matrix has 5 columns", "d = m(m+1)/2"),
+    "matrix nan": (
+        lambda: operators.Dense(np.full((2, 6), np.nan)),
+        "matrix has entries that are NaN",
+        "must be finite",
+    ),
+    "matrix integer": (lambda: operators.Dense(np.ones((2, 6), int)), "matrix has dtype int64", "float32 or float64"),
     "damping of PWN": (lambda: methods.preconditioned_weight_normalization(damping=-0.1), "damping = -0.1", ">= 0"),
     "damping of PWN1": (lambda: methods.one_product_weight_normalization(np.nan), "damping = nan", "finite", ">= 0"),
     "mu of PWN": (lambda: methods.preconditioned_weight_normalization(1, "exakt"), "mu = 'exakt'", "or 'exact'"),
     "m of PWN1": (lambda: methods.start_conjugate(3, 4, rng()), "r = 4", "from 1 to 3"),
-    "tail at r = r_A": (lambda: theory.gd_tail(9, 5, 3, 3, 0.1), "r = 3", ">= 4", "no such tail"),
-    "tail m < r_A": (lambda: theory.gd_tail(9, 2, 5, 3, 0.1), "m = 2", ">= 3"),
-    "tail t": (lambda: theory.gd_tail([0, 1], 5, 4, 3, 0.1), "t = [0, 1]", "> 0"),
-    "floor n": (lambda: theory.noise_floor(5, 3, 2, 10, 1.0), "n = 10", ">= 12"),
+    "tail at r = r_A": (lambda: laws.gd_tail(9, 5, 3, 3, 0.1), "r = 3", ">= 4", "no such tail"),
+    "tail m < r_A": (lambda: laws.gd_tail(9, 2, 5, 3, 0.1), "m = 2", ">= 3"),
+    "tail t": (lambda: laws.gd_tail([0, 1], 5, 4, 3, 0.1), "t = [0, 1]", "> 0"),
+    "floor n": (lambda: laws.noise_floor(5, 3, 2, 10, 1.0), "n = 10", ">= 12"),
 }
 
 
@@ -104,10 +108,10 @@ def test_a_setting_out_of_range_is_refused(case):
         ("eta", lambda value: peers.iterative_hard_thresholding(value)),
         ("eta", lambda value: methods.preconditioned_weight_normalization(value)),
         ("mu", lambda value: methods.preconditioned_weight_normalization(1.0, value)),
-        ("eta", lambda value: theory.contraction([1.0], value)),
-        ("eta", lambda value: theory.escape_times(np.eye(1), [1.0], value)),
-        ("eta", lambda value: theory.gd_tail(9, 5, 4, 3, value)),
-        ("eta", lambda value: theory.gd_small_start([1], np.ones((2, 1)), np.ones((2, 1)), value)),
+        ("eta", lambda value: laws.contraction([1.0], value)),
+        ("eta", lambda value: laws.escape_times(np.eye(1), [1.0], value)),
+        ("eta", lambda value: laws.gd_tail(9, 5, 4, 3, value)),
+        ("eta", lambda value: laws.gd_small_start([1], np.ones((2, 1)), np.ones((2, 1)), value)),
         ("scale", lambda value: methods.start_factored(3, 2, rng(), value)),
     ],
 )
@@ -136,69 +140,69 @@ def test_every_rank_that_cannot_hold_the_truth_is_refused_and_no_other(rank, ran
 # --- operators -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", sensing.OPERATORS)
+@pytest.mark.parametrize("kind", operators.OPERATORS)
 @pytest.mark.parametrize(
     "name, value", [("m", 0), ("m", -3), ("m", 2.0), ("m", "9"), ("n", 0), ("n", -1), ("n", 1.5), ("n", None)]
 )
 def test_an_operators_size_is_positive_and_whole(kind, name, value):
     size = {"m": 3, "n": 9} | {name: value}
-    refused(lambda: sensing.operator(kind, rng=rng(), **size), f"{name} = {value!r}", "must be an integer >= 1")
+    refused(lambda: operators.operator(kind, rng=rng(), **size), f"{name} = {value!r}", "must be an integer >= 1")
 
 
 @pytest.mark.parametrize("kind", ["dence", "Triangular", None, 3, "cupy"])
 def test_an_unknown_operator_is_refused(kind):
-    names = ", ".join(map(repr, sensing.OPERATORS))
-    line = refused(lambda: sensing.operator(kind, 3, 9, rng()), f"operator = {kind!r}", names)
+    names = ", ".join(map(repr, operators.OPERATORS))
+    line = refused(lambda: operators.operator(kind, 3, 9, rng()), f"operator = {kind!r}", names)
     near = {"dence": "'dense'", "Triangular": "'triangular'"}.get(kind)
     assert line.endswith(f"; did you mean {near}?" if near else names)
 
 
 @pytest.mark.parametrize("bad", [None, 0, [], [0], (np.random.default_rng(0),), np.random])
-@pytest.mark.parametrize("kind", [kind for kind in sensing.OPERATORS if kind != "population"])
+@pytest.mark.parametrize("kind", [kind for kind in operators.OPERATORS if kind != "population"])
 def test_an_operator_is_drawn_from_generators_only(kind, bad):
-    refused(lambda: sensing.operator(kind, 3, 6, bad), "rng = ", "must be a numpy.random.Generator or a list of them")
+    refused(lambda: operators.operator(kind, 3, 6, bad), "rng = ", "must be a numpy.random.Generator or a list of them")
 
 
 def test_the_triangular_operator_needs_as_many_measurements_as_dimensions():
-    refused(lambda: sensing.triangular(4, 9, rng()), "n = 9 < d = 10", "must be n >= d; use operator = 'dense'")
-    assert sensing.triangular(4, 10, rng()).matrix.shape == (10, 10)
+    refused(lambda: operators.triangular(4, 9, rng()), "n = 9 < d = 10", "must be n >= d; use operator = 'dense'")
+    assert operators.triangular(4, 10, rng()).matrix.shape == (10, 10)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "entries"])
 def test_there_are_only_d_coordinates_to_sample(kind):
-    refused(lambda: sensing.operator(kind, 3, 7, rng()), "n = 7 > d = 6", "must be n <= d", "use operator = 'dense'")
-    assert sensing.operator(kind, 3, 6, rng()).m == 3
+    refused(lambda: operators.operator(kind, 3, 7, rng()), "n = 7 > d = 6", "must be n <= d", "use operator = 'dense'")
+    assert operators.operator(kind, 3, 6, rng()).m == 3
 
 
 def test_a_block_lies_within_its_matrix():
     for split in (0, 5, 2.0):
-        refused(lambda split=split: structured.cosine(5, 3, rng(), split=split), f"split = {split}", "from 1 to 4")
-    refused(lambda: structured.cosine(5, 7, rng(), split=2), "n = 7 > d = 6")
+        refused(lambda split=split: operators.cosine(5, 3, rng(), split=split), f"split = {split}", "from 1 to 4")
+    refused(lambda: operators.cosine(5, 7, rng(), split=2), "n = 7 > d = 6")
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, 1.5, np.nan, "1", None])
 def test_the_spurious_familys_weight_is_positive_and_at_most_one(epsilon):
-    refused(lambda: structured.spurious(4, epsilon), "epsilon = ", "must be")
+    refused(lambda: operators.spurious(4, epsilon), "epsilon = ", "must be")
 
 
-@pytest.mark.parametrize("kind", structured.OPERATORS)
+@pytest.mark.parametrize("kind", operators.OPERATORS)
 def test_a_structured_operator_refuses_what_it_cannot_take(kind):
-    operator = sensing.operator(kind, 4, 9, [rng(), rng()])
+    operator = operators.operator(kind, 4, 9, [rng(), rng()])
     refused(lambda: operator.measure(np.ones((2, 3, 3))), "Z has shape (2, 3, 3)", "must be (..., 4, 4)")
     refused(lambda: operator.measure(np.eye(4)), "input has leading shape ()", "operator's stack (2,)")
     refused(lambda: operator.adjoint(np.ones((2, 3))), "w has 3 measurements", "must be")
 
 
-@pytest.mark.parametrize("kind", structured.OPERATORS)
+@pytest.mark.parametrize("kind", operators.OPERATORS)
 def test_a_structured_operator_beyond_memory_is_refused_with_a_size_that_fits(kind, monkeypatch):
     monkeypatch.setattr(backend, "available_memory", lambda xp: 2**30)
     line = refused(
-        lambda: sensing.operator(kind, 10**6, 1000, rng()), f"operator {kind!r} with m = 1000000", "would fit"
+        lambda: operators.operator(kind, 10**6, 1000, rng()), f"operator {kind!r} with m = 1000000", "would fit"
     )
     fits = int(re.search(r"m = (\d+) would fit", line)[1])
     monkeypatch.setattr(structured, "_drawn", lambda *arguments: np.ones((1, 1)))
-    sensing.operator(kind, fits, 1000, rng())
-    refused(lambda: sensing.operator(kind, fits + 1, 1000, rng()), "1 GiB are free")
+    operators.operator(kind, fits, 1000, rng())
+    refused(lambda: operators.operator(kind, fits + 1, 1000, rng()), "1 GiB are free")
 
 
 @pytest.fixture
@@ -210,18 +214,18 @@ def little_memory(monkeypatch):
         assert np.prod(np.asarray(shape, dtype=float)) * 8 <= 2**20, "allocated"
         return np.zeros(shape)
 
-    monkeypatch.setattr(sensing.np, "empty", empty)
+    monkeypatch.setattr(operators.np, "empty", empty)
 
 
 def test_what_does_not_fit_is_refused_with_the_need_and_a_setting_that_fits(little_memory):
     line = refused(
-        lambda: sensing.operator("dense", 300, 50_000, rng()), "m = 300, n = 50000", "needs 16.8 GiB and 16 GiB are"
+        lambda: operators.operator("dense", 300, 50_000, rng()), "m = 300, n = 50000", "needs 16.8 GiB and 16 GiB are"
     )
     assert line.endswith("operator = 'triangular' has the same law in 7.59 GiB")
     # Where that would not fit either, it is not advised.
-    line = refused(lambda: sensing.operator("dense", 400, 90_000, rng()), "needs 53.8 GiB and 16 GiB are free")
+    line = refused(lambda: operators.operator("dense", 400, 90_000, rng()), "needs 53.8 GiB and 16 GiB are free")
     assert "triangular" not in line
-    line = refused(lambda: sensing.operator("triangular", 400, 90_000, rng()), "with m = 400", "needs 24 GiB")
+    line = refused(lambda: operators.operator("triangular", 400, 90_000, rng()), "with m = 400", "needs 24 GiB")
     assert line.endswith("storage = 'float32' needs 12 GiB")
 
 
@@ -229,20 +233,22 @@ def test_what_does_not_fit_is_refused_with_the_need_and_a_setting_that_fits(litt
 @pytest.mark.parametrize("seeds", [1, 7])
 def test_the_advised_size_fits_and_one_more_does_not(little_memory, kind, size, count, seeds):
     generators = [rng()] * seeds if seeds > 1 else rng()
-    line = refused(lambda: sensing.operator(kind, size, count, generators), f"m = {size}", "are free", "would fit")
+    line = refused(lambda: operators.operator(kind, size, count, generators), f"m = {size}", "are free", "would fit")
     assert ("fewer seeds" in line) == (seeds > 1)
     fits = int(re.search(r"m = (\d+) would fit", line)[1])
     assert fits < size
     with pytest.raises(AssertionError, match="allocated"):  # it would go ahead
-        sensing.operator(kind, fits, count, generators)
-    refused(lambda: sensing.operator(kind, fits + 1, count, generators), "are free")
+        operators.operator(kind, fits, count, generators)
+    refused(lambda: operators.operator(kind, fits + 1, count, generators), "are free")
 
 
 @pytest.mark.parametrize("size", [10**6, 10**9, 10**30, 10**200])
 def test_sizes_beyond_any_memory_are_refused_without_allocating(little_memory, size):
-    refused(lambda: sensing.operator("dense", size, 10, rng()), "operator 'dense' with m = 1000", "GiB", "would fit")
+    refused(lambda: operators.operator("dense", size, 10, rng()), "operator 'dense' with m = 1000", "GiB", "would fit")
     refused(
-        lambda: sensing.operator("triangular", size, 10**999, rng()), "operator 'triangular' with m = 1000", "would fit"
+        lambda: operators.operator("triangular", size, 10**999, rng()),
+        "operator 'triangular' with m = 1000",
+        "would fit",
     )
     line = refused(lambda: problems.truth(size, [1.0], rng()), "truth with m = 1000", "16 GiB are free", "would fit")
     assert 2 * 8 * int(re.search(r"m = (\d+) would fit", line)[1]) ** 2 <= 16 * 2**30
@@ -257,16 +263,16 @@ def test_the_advice_always_fits(size, count, free, seeds):
         patch.setattr(sensing, "_draw", lambda *arguments: None)
         generators = [rng()] * seeds
         try:
-            assert sensing.operator("dense", size, count, generators) == "made"
+            assert operators.operator("dense", size, count, generators) == "made"
             assert free >= 8 * seeds * count * dim_sym(size)
         except MemoryError as refusal:
             line = str(refusal)
             assume("free some memory" not in line)
             if "triangular" in line:
-                assert sensing.operator("triangular", size, count, generators) == "made"
+                assert operators.operator("triangular", size, count, generators) == "made"
             else:
                 fits = int(re.search(r"m = (\d+) would fit", line)[1])
-                assert sensing.operator("dense", fits, count, generators) == "made"
+                assert operators.operator("dense", fits, count, generators) == "made"
 
 
 # --- data ------------------------------------------------------------------------------------------------
@@ -276,8 +282,8 @@ def test_the_advice_always_fits(size, count, free, seeds):
 def problem(request):
     seeds = problems.streams(0, S)
     truth = problems.truth(m, np.stack([problems.spectrum(r_A, kappa) for kappa in (2.0, 3.0)]), seeds.truth)
-    operator = sensing.operator(request.param, m, n, seeds.operator)
-    return operator, truth.A, sensing.data(operator, truth.A), seeds
+    operator = operators.operator(request.param, m, n, seeds.operator)
+    return operator, truth.A, operators.data(operator, truth.A), seeds
 
 
 @pytest.mark.parametrize(
@@ -296,7 +302,7 @@ def problem(request):
 )
 def test_a_matrix_that_cannot_be_measured_is_refused(problem, spoil, parts):
     operator, A, _, _ = problem
-    refused(lambda: sensing.data(operator, spoil(A)), *parts)
+    refused(lambda: operators.data(operator, spoil(A)), *parts)
 
 
 @pytest.mark.parametrize(
@@ -305,28 +311,30 @@ def test_a_matrix_that_cannot_be_measured_is_refused(problem, spoil, parts):
 def test_a_noise_level_is_finite_and_not_negative(problem, noise_std):
     operator, A, _, seeds = problem
     refused(
-        lambda: sensing.data(operator, A, noise_std, seeds.noise), "noise_std = ", "must be", "finite number", ">= 0"
+        lambda: operators.data(operator, A, noise_std, seeds.noise), "noise_std = ", "must be", "finite number", ">= 0"
     )
 
 
 def test_noise_levels_fit_the_data_and_noise_has_one_generator_for_each_operator(problem):
     operator, A, clean, seeds = problem
-    if isinstance(operator, sensing.Population):
+    if isinstance(operator, operators.Population):
         refused(
-            lambda: sensing.data(operator, A, 0.1, seeds.noise),
+            lambda: operators.data(operator, A, 0.1, seeds.noise),
             "noise_std > 0 with the population operator",
             "must be 0",
         )
-        np.testing.assert_array_equal(sensing.data(operator, A, np.zeros(2)), clean)
+        np.testing.assert_array_equal(operators.data(operator, A, np.zeros(2)), clean)
         return
     refused(
-        lambda: sensing.data(operator, A, np.ones(3), seeds.noise), "noise_std has shape (3,)", "broadcast", "(2, 2)"
+        lambda: operators.data(operator, A, np.ones(3), seeds.noise), "noise_std has shape (3,)", "broadcast", "(2, 2)"
     )
-    refused(lambda: sensing.data(operator, A, 0.1), "rng = None", "numpy.random.Generator")
-    refused(lambda: sensing.data(operator, A, 0.1, seeds.noise[0]), "rng is one generator", "(2,)", "one for each")
-    refused(lambda: sensing.data(operator, A, 0.1, seeds.noise * 2), "rng is a list of 4", "(2,)", "one for each")
-    refused(lambda: sensing.data(operator, A[:1]), "leading shape (1, 2)", "must begin with the operator's stack (2,)")
-    levels = sensing.data(operator, A, np.array([0.0, 0.1]), seeds.noise)
+    refused(lambda: operators.data(operator, A, 0.1), "rng = None", "numpy.random.Generator")
+    refused(lambda: operators.data(operator, A, 0.1, seeds.noise[0]), "rng is one generator", "(2,)", "one for each")
+    refused(lambda: operators.data(operator, A, 0.1, seeds.noise * 2), "rng is a list of 4", "(2,)", "one for each")
+    refused(
+        lambda: operators.data(operator, A[:1]), "leading shape (1, 2)", "must begin with the operator's stack (2,)"
+    )
+    levels = operators.data(operator, A, np.array([0.0, 0.1]), seeds.noise)
     np.testing.assert_array_equal(levels[:, 0], clean[:, 0])
     assert np.all(np.any(levels[:, 1] != clean[:, 1], axis=(-2, -1)))
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from wnlib import lockstep, methods, problems, sensing
+from wnlib import lockstep, methods, operators, problems
 from wnlib.backend import to_numpy
 
 
@@ -13,8 +13,8 @@ def setting(xp=np, S=3, kappas=(2.0, 5.0), m=6, r=3, r_A=2, seed=0):
     seeds = problems.streams(seed, S)
     sigma = np.stack([problems.spectrum(r_A, k) for k in kappas])
     truth = problems.truth(m, sigma, seeds.truth, xp)
-    operator = sensing.operator("triangular", m, 400, seeds.operator, xp)
-    data = sensing.data(operator, truth.A)
+    operator = operators.operator("triangular", m, 400, seeds.operator, xp)
+    data = operators.data(operator, truth.A)
     wn = lockstep.Run(methods.weight_normalization(0.5), methods.start_directed(m, r, seeds.start, xp), data, truth.A)
     gd = lockstep.Run(methods.gradient_descent(0.2), methods.start_factored(m, r, seeds.start, 1.0, xp), data, truth.A)
     return operator, {"wn": wn, "gd": gd}
@@ -116,13 +116,13 @@ def test_the_progress_bar_stays_silent_without_a_terminal(capsys):
 CHECKPOINTED = """
 import os, signal, sys
 import numpy as np
-from wnlib import lockstep, methods, problems, sensing
+from wnlib import lockstep, methods, operators, problems
 
 lockstep.CHECKPOINT_SECONDS = 0
 seeds = problems.streams(0, 2)
 truth = problems.truth(6, problems.spectrum(2, 3), seeds.truth)
-operator = sensing.operator("triangular", 6, 400, seeds.operator)
-data = sensing.data(operator, truth.A)
+operator = operators.operator("triangular", 6, 400, seeds.operator)
+data = operators.data(operator, truth.A)
 inner, count = methods.weight_normalization(0.5), 0
 
 def step(state):

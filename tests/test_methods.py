@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import textbook
 
-from wnlib import fits, lockstep, methods, problems, sensing, stiefel
+from wnlib import fits, lockstep, methods, operators, problems, stiefel
 from wnlib.backend import to_numpy
 from wnlib.linalg import mT
 
@@ -10,8 +10,8 @@ from wnlib.linalg import mT
 def setting(xp, m=6, r=3, r_A=2, n=60, S=3, seed=0, kind="dense"):
     seeds = problems.streams(seed, S)
     truth = problems.truth(m, problems.spectrum(r_A, 2.0), seeds.truth, xp)
-    operator = sensing.operator(kind, m, n, seeds.operator, xp)
-    return seeds, truth, operator, sensing.data(operator, truth.A)
+    operator = operators.operator(kind, m, n, seeds.operator, xp)
+    return seeds, truth, operator, operators.data(operator, truth.A)
 
 
 def test_weight_normalization_is_algorithm_1(xp):
@@ -161,7 +161,7 @@ def test_preconditioned_steps_are_the_textbooks(xp, name):
 def test_one_undamped_step_is_exact_in_population_and_only_at_eta_1(m, r, r_A, kappa):
     seeds = problems.streams(0, 5)
     truth = problems.truth(m, problems.spectrum(r_A, kappa), seeds.truth)
-    operator = sensing.population(m, None, None)
+    operator = operators.population(m, None, None)
     X = stiefel.random(m, r, seeds.start)
     start = methods.Directed(X, mT(X) @ truth.A @ X)
     error = {}
@@ -177,7 +177,7 @@ def products(step, start, m, r, n, kappas, steps, level=1e-20, seeds=6):
     """Iterations to a squared error of `level` (seeds, κ), NaN where it is not reached."""
     streams = problems.streams(0, seeds)
     truth = problems.truth(m, np.stack([problems.spectrum(3, kappa) for kappa in kappas]), streams.truth)
-    operator = sensing.operator("triangular" if n >= m * (m + 1) / 2 else "dense", m, n, streams.operator)
+    operator = operators.operator("triangular" if n >= m * (m + 1) / 2 else "dense", m, n, streams.operator)
     run = lockstep.Run(step, start(m, r, streams.start), None, truth.A)
     trace = lockstep.run(operator, {"run": run}, steps, record=np.arange(steps + 1), tolerance=level)["run"]
     return fits.first_below(trace.steps, trace.squared_error, level), trace
@@ -220,8 +220,8 @@ def test_one_product_never_raises_the_loss_of_its_best_point():
     # Exact line search: ‖M(W) − y‖ cannot rise, however bad the trial; E is the gradient at W to rounding.
     streams = problems.streams(0, 4)
     truth = problems.truth(8, problems.spectrum(2, 50.0), streams.truth)
-    operator = sensing.operator("dense", 8, 30, streams.operator)
-    data = sensing.data(operator, truth.A, 1e-2, streams.noise)
+    operator = operators.operator("dense", 8, 30, streams.operator)
+    data = operators.data(operator, truth.A, 1e-2, streams.noise)
     state, step = methods.start_conjugate(8, 4, streams.start), methods.one_product_weight_normalization()
     losses = []
     for _ in range(60):

@@ -11,7 +11,7 @@ import array_api_compat.numpy
 import numpy as np
 import pytest
 
-from wnlib import backend, lockstep, methods, peers, problems, sensing, stiefel, structured, theory
+from wnlib import backend, laws, lockstep, methods, operators, peers, problems, stiefel
 from wnlib.backend import to_numpy
 from wnlib.linalg import mT, sym
 
@@ -87,7 +87,7 @@ def call(path, *arrays, **options):
 
 def operator_case(kind, m=4, n=40):
     def case(xp, dtype):
-        M = sensing.operator(kind, m, n, np.random.default_rng(0), xp)
+        M = operators.operator(kind, m, n, np.random.default_rng(0), xp)
         Z = xp.asarray(sym(drawn(3, m, m)))
         return [M.measure(Z), M.adjoint(M.measure(Z)), *M.normal(Z, Z[0, ...])]
 
@@ -99,15 +99,15 @@ def blocked_case(xp, dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sensing, "GRAM_LIMIT", 0)
         patch.setattr(sensing, "BLOCK", 7)
-        packed = sensing.triangular(8, 50, np.random.default_rng(0), array_api_compat.numpy, dtype)
-        M = packed if backend.name(xp) == "numpy" else sensing.blocked(packed, xp)
+        packed = operators.triangular(8, 50, np.random.default_rng(0), array_api_compat.numpy, dtype)
+        M = packed if backend.name(xp) == "numpy" else operators.blocked(packed, xp)
     Z = xp.asarray(sym(drawn(3, 8, 8)))
     return [M.measure(Z), M.adjoint(M.measure(Z)), *M.normal(Z, Z[0, ...])]
 
 
 def data_case(xp, dtype):
-    M = sensing.gaussian(4, 30, rngs(), xp)
-    return sensing.data(M, xp.asarray(sym(drawn(2, 3, 4, 4))), 0.1, rngs())
+    M = operators.gaussian(4, 30, rngs(), xp)
+    return operators.data(M, xp.asarray(sym(drawn(2, 3, 4, 4))), 0.1, rngs())
 
 
 def run_case(step, start, steps=20):
@@ -115,9 +115,9 @@ def run_case(step, start, steps=20):
 
     def case(xp, dtype):
         truth = problems.truth(5, [1.0, 0.6], rngs(), xp)
-        M = sensing.gaussian(5, 60, rngs(), xp)
+        M = operators.gaussian(5, 60, rngs(), xp)
         first = start(5, 3, rngs(), xp=xp)
-        traces = lockstep.run(M, {"it": lockstep.Run(step, first, sensing.data(M, truth.A), truth.A)}, steps)
+        traces = lockstep.run(M, {"it": lockstep.Run(step, first, operators.data(M, truth.A), truth.A)}, steps)
         return [traces["it"].squared_error, *traces["it"].state, traces["it"].state.estimate]
 
     return case
@@ -141,8 +141,8 @@ def estimates(case):
 def reduced_any_case(xp, dtype):
     _, Q, sigma = (xp.asarray(a, dtype=getattr(xp, dtype)) for a in alignments())
     Phi = xp.asarray(mT(frame(r=2)) @ frame(r=3, seed=3), dtype=Q.dtype)
-    state = theory.Reduced(Phi, xp.asarray(stack(), dtype=Q.dtype), Q)
-    return [*theory.reduced_any_step(state, sigma, 0.3), theory.reduced_any_error(state, sigma)]
+    state = laws.Reduced(Phi, xp.asarray(stack(), dtype=Q.dtype), Q)
+    return [*laws.reduced_any_step(state, sigma, 0.3), laws.reduced_any_error(state, sigma)]
 
 
 P, Q, SIGMA = alignments()
@@ -167,18 +167,18 @@ CASES = {
     "stiefel.cayley": call("stiefel.cayley", frame(), tangent()),
     "stiefel.orthonormality_error": call("stiefel.orthonormality_error", frame() + 0.1),
     "problems.truth": lambda xp, dtype: problems.truth(5, [[1, 0.5], [1, 0.2]], rngs(), xp).A,
-    "sensing.population": operator_case("population"),
-    "sensing.gaussian": operator_case("dense"),
-    "sensing.triangular": operator_case("triangular"),
-    "sensing.operator": operator_case("dense", n=5),
-    "sensing.blocked": blocked_case,
-    "sensing.data": data_case,
-    "sensing.rademacher": operator_case("rademacher"),
-    "structured.cosine": operator_case("cosine", n=7),
-    "structured.entries": operator_case("entries", n=7),
-    "structured.rank_one": operator_case("rank-one"),
-    "structured.spurious": lambda xp, dtype: [structured.spurious(4, 0.1, xp)[0].measure(xp.asarray(stack(r=4)))],
-    "structured.transform": lambda xp, dtype: structured.transform("dct", xp.asarray(drawn(2, 9))),
+    "operators.population": operator_case("population"),
+    "operators.gaussian": operator_case("dense"),
+    "operators.triangular": operator_case("triangular"),
+    "operators.operator": operator_case("dense", n=5),
+    "operators.blocked": blocked_case,
+    "operators.data": data_case,
+    "operators.rademacher": operator_case("rademacher"),
+    "operators.cosine": operator_case("cosine", n=7),
+    "operators.entries": operator_case("entries", n=7),
+    "operators.rank_one": operator_case("rank-one"),
+    "operators.spurious": lambda xp, dtype: [operators.spurious(4, 0.1, xp)[0].measure(xp.asarray(stack(r=4)))],
+    "operators.transform": lambda xp, dtype: operators.transform("dct", xp.asarray(drawn(2, 9))),
     "methods.weight_normalization": run_case(WN, methods.start_directed),
     # Few steps: near A it divides by λ = damping·‖E‖_F, and so multiplies rounding in the spare directions.
     "methods.preconditioned_weight_normalization": run_case(
@@ -210,17 +210,17 @@ CASES = {
     "methods.start_conjugate": lambda xp, dtype: list(methods.start_conjugate(5, 3, rngs(), xp)),
     "methods.start_factored": lambda xp, dtype: list(methods.start_factored(5, 3, rngs(), xp=xp)),
     "lockstep.run": run_case(methods.weight_normalization(0.3, 1.0, "cayley"), methods.start_directed),
-    "theory.alignment": call("theory.alignment", frame(r=2), frame(seed=3)),
-    "theory.levels": call("theory.levels", P, SIGMA),
-    "theory.escape_times": call("theory.escape_times", P, SIGMA, eta=0.5),
-    "theory.gd_small_start": lambda xp, dtype: call(
-        "theory.gd_small_start", [1.0, 5.0, 100.0], frame(r=2), 0.01 * drawn(2, 6, 4), eta=0.3
+    "laws.alignment": call("laws.alignment", frame(r=2), frame(seed=3)),
+    "laws.levels": call("laws.levels", P, SIGMA),
+    "laws.escape_times": call("laws.escape_times", P, SIGMA, eta=0.5),
+    "laws.gd_small_start": lambda xp, dtype: call(
+        "laws.gd_small_start", [1.0, 5.0, 100.0], frame(r=2), 0.01 * drawn(2, 6, 4), eta=0.3
     )(xp, dtype),
-    "theory.reduced_step": lambda xp, dtype: list(call("theory.reduced_step", P, Q, SIGMA, eta=0.5)(xp, dtype)),
-    "theory.burn_in": call("theory.burn_in", P, Q, SIGMA, eta=0.5, limit=200, cut=[0.1, 0.5]),
-    "theory.reduced_error": call("theory.reduced_error", Q, SIGMA),
-    "theory.reduced_any_step": reduced_any_case,
-    "theory.reduced_any_error": reduced_any_case,
+    "laws.reduced_step": lambda xp, dtype: list(call("laws.reduced_step", P, Q, SIGMA, eta=0.5)(xp, dtype)),
+    "laws.burn_in": call("laws.burn_in", P, Q, SIGMA, eta=0.5, limit=200, cut=[0.1, 0.5]),
+    "laws.reduced_error": call("laws.reduced_error", Q, SIGMA),
+    "laws.reduced_any_step": reduced_any_case,
+    "laws.reduced_any_error": reduced_any_case,
 }
 
 

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from wnlib import lockstep, methods, problems, sensing, stiefel
+from wnlib import lockstep, methods, operators, problems, stiefel
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import mT
 
@@ -124,7 +124,7 @@ def test_no_step_makes_the_host_wait_for_the_device(monkeypatch):
         seeds = problems.streams(0, 2)
         truth = problems.truth(5, [1.0, 0.5], seeds.truth, array_namespace(strict.ones(1)))
         xp = array_namespace(truth.U)
-        M = sensing.gaussian(5, 40, seeds.operator, xp)
+        M = operators.gaussian(5, 40, seeds.operator, xp)
         start = methods.start_directed(5, 3, seeds.start, xp)
         runs = {
             name: lockstep.Run(methods.weight_normalization(0.5, retraction=name), start, None, truth.A)

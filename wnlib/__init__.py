@@ -1,25 +1,51 @@
 """wnlib: weight normalization for overparameterized matrix sensing.
 
-The modules, in the order a notebook uses them:
+The mathematics, in the order a notebook uses it:
 
 backend    which array library computes: NumPy or CuPy
 problems   ground truths and their spectra; random streams by role
-sensing    measurement operators M, scaled so that E[M*M] is the identity on Sym(m)
-structured operators without a matrix: cosine transform, rank one, single entries; rectangles as blocks
+operators  measurement operators M, scaled so that E[M*M] is the identity on Sym(m); one family a file
 stiefel    the Stiefel manifold: random points, tangent projection, retractions
 methods    one step of each method, written like the paper's algorithm
-peers      the competitors that notebook 13 races, in the same form
+peers      the competitors, in the same form
 lockstep   drives many runs over one operator in one pass and records traces
-theory     the laws drawn over the curves
+laws       the laws drawn over the curves
 fits       rates, power laws and plateaus of recorded traces
-claims     checks a claim in code; collects the verdicts
+claims     a claim in one line, checked in code
 figures    style, saving, provenance
-recovery   the cells of the recovery map over measurements and columns
-sweep      independent cells: computed once, shared out; cells: what one is and its file; executors: who computes them
-run        the strict notebook runner behind `make figures`; jobs: what it can be asked; kernel: its child process
-verify     regenerated results against the references, behind `make verify`
-gpu        is CuPy right on this GPU, and how fast: behind `make gpu-check`
-gallery    the executed notebooks as a web site, behind `make gallery`; its templates in site/
+maps       the cells of the recovery map over measurements and columns
 
-linalg, validate and progress hold the small shared tools; fused the one-pass products behind the large operators.
+linalg, validate and progress hold the small shared tools. The machinery is in `collection`, which runs, checks and
+publishes the notebooks, and `sweep`, which computes many independent cells; the mathematics imports neither.
 """
+
+import importlib
+
+# What a user needs, by the module that has it; imported when asked for, so that `import wnlib` costs nothing.
+MODULES = {
+    "backend": ["namespace"],
+    "problems": ["spectrum", "streams", "truth"],
+    "operators": ["operator", "data"],
+    "methods": [
+        "gradient_descent",
+        "one_product_weight_normalization",
+        "preconditioned_weight_normalization",
+        "start_conjugate",
+        "start_directed",
+        "start_factored",
+        "weight_normalization",
+    ],
+    "lockstep": ["Run", "run"],
+}
+__all__ = sorted(name for names in MODULES.values() for name in names)
+
+
+def __getattr__(name):
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"wnlib.{module}"), name)
+    raise AttributeError(f"module 'wnlib' has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

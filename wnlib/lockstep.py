@@ -7,10 +7,6 @@ runs alone or in a crowd changes nothing but rounding.
 
 import collections
 import functools
-import os
-import pathlib
-import pickle
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,8 +20,6 @@ from wnlib.linalg import squared_norm
 
 # A trajectory whose estimate has grown this far beyond its data and its start is not coming back.
 DIVERGED = 1e6
-
-CHECKPOINT_SECONDS = 30
 
 # Beyond any run that ends; doubles hold every integer up to here.
 MAX_STEPS = 10**15
@@ -98,17 +92,13 @@ def schedule(steps, per_decade=40, evenly=0):
     return np.unique(np.round(np.concatenate([[0], points, np.linspace(0, steps, 1 + evenly)])).astype(int))
 
 
-def run(operator, runs, steps, *, record=None, tolerance=0.0, label="", checkpoint=None):
+def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
     """Advance `runs` (name → Run) together for `steps` iterations; return name → Trace.
 
     `record` lists the iteration counts to record at (default: `schedule(steps)`; the last is `steps`). A run
     leaves early, at a recorded step, once every member of its batch is within `tolerance` (squared error) or has
     diverged; a member that diverges is named in `status` and never holds up the rest. A bar shows progress on a
     terminal.
-
-    `checkpoint` names a long run: every half minute its state is saved under that name, in one step, in the folder that
-    the runner gives (WNLIB_CHECKPOINTS), and a run that was killed goes on from there to the same curve. The folder's
-    name holds a digest of all that the notebook depends on. Without the folder nothing is saved.
 
     Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
     finite, and a bad schedule.
@@ -120,23 +110,16 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label="", checkpoi
         raise ValueError(f"record = {validate.shown(record.tolist())}: must be integers from 0 to steps = {steps}")
     record = np.union1d(record.astype(np.int64), [0, steps])
     if not hasattr(operator, "normal"):
-        raise TypeError(f"operator = {validate.shown(operator)}: must be one of sensing's; see sensing.operator")
+        raise TypeError(f"operator = {validate.shown(operator)}: must be one of operators'; see operators.operator")
     if not (isinstance(runs, dict) and runs and all(isinstance(r, Run) for r in runs.values())):
         raise TypeError(f"runs = {validate.shown(runs)}: must be a dict from names to Run, at least one")
     tracks = {name: _Track(name, r, operator) for name, r in runs.items()}
-    folder = os.environ.get("WNLIB_CHECKPOINTS")
-    file = pathlib.Path(folder) / f"{checkpoint}.pickle" if checkpoint and folder else None
-    t, saved_at = _resume(file, tracks, record), time.monotonic()
-    active = [track for track in tracks.values() if not track.finished]
+    active, t = list(tracks.values()), 0
     with np.errstate(over="ignore", invalid="ignore"), progress.bar(steps, label, "step") as bar:
-        bar.update(max(t, 0))
-        for until in record[record > t]:
-            for now in range(max(t, 0), until):
+        for until in record:
+            for _ in range(t, until):
                 _advance(operator, active)
                 bar.update()
-                if file and time.monotonic() - saved_at >= CHECKPOINT_SECONDS and now + 1 < until:
-                    _save(file, tracks, record, now + 1)
-                    saved_at = time.monotonic()
             t = int(until)
             for track, E in zip(active, _observed_gradients(operator, active), strict=True):
                 track.record(t, E, tolerance)
@@ -167,27 +150,6 @@ def _gradients(operator, tracks, Zs):
     inputs = [Z if track.data is not None else Z - track.truth for Z, track in zip(Zs, tracks, strict=True)]
     products = zip(operator.normal(*inputs), tracks, strict=True)
     return [product if track.data is None else product - track.data for product, track in products]
-
-
-def _save(file, tracks, record, t):
-    """Save what a run needs to go on from step t; the file is replaced in one step."""
-    tracks = {name: track.snapshot() for name, track in tracks.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{os.getpid()}")
-    aside.write_bytes(pickle.dumps({"t": t, "record": record.tolist(), "tracks": tracks}))
-    aside.replace(file)
-
-
-def _resume(file, tracks, record):
-    """Put the tracks where the file left them and return that step; −1 (nothing recorded yet) without such a file."""
-    if not file or not file.exists():
-        return -1
-    saved = pickle.loads(file.read_bytes())
-    if saved["record"] != record.tolist() or saved["tracks"].keys() != tracks.keys():
-        return -1
-    for name, track in tracks.items():
-        track.restore(saved["tracks"][name])
-    return saved["t"]
 
 
 def _observed_gradients(operator, tracks):
@@ -239,18 +201,6 @@ class _Track:
         self.status = np.full(self.batch, Status.MAX_STEPS, dtype=object)
         self.ended = np.full(self.batch, -1)
         self.finished = False
-
-    def snapshot(self):
-        """All that changes while the run is under way, in NumPy arrays."""
-        names = ("taken", "steps", "products", "rows", "status", "ended", "finished")
-        changing = {name: getattr(self, name) for name in names}
-        return changing | {"state": [to_numpy(x) for x in self.state]}
-
-    def restore(self, snapshot):
-        xp = array_namespace(self.truth)
-        for name, value in snapshot.items():
-            setattr(self, name, value)
-        self.state = type(self.start)(*(xp.asarray(x) for x in snapshot["state"]))
 
     def record(self, t, E, tolerance):
         Z = self.state.estimate

@@ -1,0 +1,1 @@
+"""The machinery: what runs, checks and publishes the notebooks."""

@@ -1,0 +1,97 @@
+"""The claims of all notebooks (`make claims`): figures/claims.md, by tier, and the counts in the README."""
+
+import collections
+import json
+import sys
+from pathlib import Path
+
+from wnlib import claims
+from wnlib.collection import files, jobs
+from wnlib.collection.jobs import Problem
+
+BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
+TIERS = {
+    "paper": "What the paper says",
+    "law": "What is derived here, measured and proved",
+    "check": "Identities, sanity and the machine",
+}
+
+
+def records(folder):
+    """Return {stem: record} of every `NN_slug.json` in `folder`; Problem (1) for a file that is no record."""
+    found = {}
+    for path in sorted(Path(folder).glob("[0-9][0-9]_*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for claim in record["claims"]:
+                claims.table([claim]), TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
+            float(record.get("cost", {}).get("seconds", 0)), float(record.get("cost", {}).get("peak_gib", 0))
+            found[path.stem] = record
+        except (ValueError, KeyError, AttributeError, TypeError, IndexError):
+            raise Problem(1, f"{jobs.short(path)} is no record of a notebook's claims: make it again") from None
+    return found
+
+
+def overview(found):
+    """Return the README's part: how the claims of each tier ended, and a line for each notebook, as Markdown."""
+    ended = collections.Counter((c["tier"], c["verdict"]) for record in found.values() for c in record["claims"])
+    rows = [[words, *(str(ended[tier, v] or "") for v in claims.VERDICTS)] for tier, words in TIERS.items()]
+    lines = []
+    for stem, record in found.items():
+        cost = record.get("cost")
+        spent = [f"{cost['seconds']:g} s", f"{cost['peak_gib']:g} GiB"] if cost else ["", ""]
+        count = collections.Counter(claim["verdict"] for claim in record["claims"])
+        missed = ", ".join(f"`{claim['id']}`" for claim in record["claims"] if claim["verdict"] == "not observed")
+        notebook = f"[{stem}](figures/executed/{stem}.ipynb)"
+        lines.append([notebook, *spent, *(str(count[v] or "") for v in claims.VERDICTS[:2]), missed])
+    minutes = sum(record.get("cost", {}).get("seconds", 0) for record in found.values()) / 60
+    parts = [
+        claims.markdown(["claims", *claims.VERDICTS], rows),
+        f"All of them, as measured: [figures/claims.md](figures/claims.md). The notebooks' times add up to {minutes:.0f} "
+        "minutes.",
+        claims.markdown(["notebook", "time", "memory", *claims.VERDICTS], lines),
+    ]
+    return "\n\n".join(parts)
+
+
+def every(found):
+    """Return figures/claims.md: all claims, by tier and notebook."""
+    parts = ["# All claims, as measured", "Made by `make claims` from the records beside this file."]
+    for tier, words in TIERS.items():
+        rows = []
+        for stem, record in found.items():
+            for claim in record["claims"]:
+                if claim["tier"] == tier:
+                    text = f"`{claim['id']}`: {claim['statement']}"
+                    notebook = f"[{stem[:2]}](executed/{stem}.ipynb)"
+                    rows.append(
+                        [notebook, text, claim["source"], claims.measured(claim, 3), claim["holds"], claim["verdict"]]
+                    )
+        parts += [f"## {words}", claims.markdown(["", "claim", "source", "measured", "expected", "verdict"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(root=jobs.ROOT):
+    """Rewrite figures/claims.md and what stands between the markers in README.md; return the exit status."""
+    readme = root / "README.md"
+    try:
+        found = records(root / "figures")
+        text = readme.read_text(encoding="utf-8")
+        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+            raise Problem(
+                2, f"README.md lacks the markers {BEGIN!r} and {END!r}: put them, once, around the claims table"
+            )
+        before, rest = text.split(BEGIN)
+        new = {root / "figures" / "claims.md": every(found)}
+        new[readme] = f"{before}{BEGIN}\n\n{overview(found)}\n\n{END}{rest.split(END)[1]}"
+        for path, text in new.items():
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                files.write(path, text)
+    except (Problem, OSError) as problem:
+        print(problem, file=sys.stderr)
+        return getattr(problem, "status", 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

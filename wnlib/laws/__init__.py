@@ -1,0 +1,50 @@
+"""The laws drawn over the curves, in groups: population, its exact reduction, finite n and noise, gradient descent."""
+
+from wnlib.laws.descent import gd_small_start, gd_tail
+from wnlib.laws.population import (
+    Theorem,
+    alignment,
+    contraction,
+    crossing_time,
+    escape_law,
+    escape_times,
+    expected_burn_in,
+    levels,
+    theorem,
+)
+from wnlib.laws.reduction import (
+    Reduced,
+    burn_in,
+    random_alignment,
+    reduced_any_error,
+    reduced_any_step,
+    reduced_error,
+    reduced_step,
+)
+from wnlib.laws.sampled import degrees_of_freedom, magnitude_threshold, noise_floor, reached_dimensions, sampled_decay
+
+__all__ = [
+    "Reduced",
+    "Theorem",
+    "alignment",
+    "burn_in",
+    "contraction",
+    "crossing_time",
+    "degrees_of_freedom",
+    "escape_law",
+    "escape_times",
+    "expected_burn_in",
+    "gd_small_start",
+    "gd_tail",
+    "levels",
+    "magnitude_threshold",
+    "noise_floor",
+    "random_alignment",
+    "reached_dimensions",
+    "reduced_any_error",
+    "reduced_any_step",
+    "reduced_error",
+    "reduced_step",
+    "sampled_decay",
+    "theorem",
+]

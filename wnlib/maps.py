@@ -1,0 +1,152 @@
+"""Recovery over measurements n and columns r, and RIP constants from below: the cells of sample_complexity's sweep.
+
+One operator draw serves all methods, ranks and condition numbers of a trial, and the trials of a cell are one batch.
+Trial i has the same truth and starts at every n, and the same draws however many trials run beside it.
+"""
+
+import numpy as np
+
+import wnlib.backend
+from wnlib import laws, lockstep, methods, operators, problems, validate
+from wnlib.backend import array_namespace, to_numpy
+from wnlib.linalg import dim_sym, mT, squared_norm
+
+RECOVERED = 1e-3  # ‖Z − A‖_F / ‖A‖_F
+RECORDED = 20  # steps between looks at the error
+POWER_STEPS = 120  # by then the projected power iterations have flattened out
+
+
+def samples(m, r_A, points):
+    """Return `points` numbers of measurements n, geometric, from A's degrees of freedom to 10d, d = m(m+1)/2."""
+    low = laws.degrees_of_freedom(m, r_A)
+    return sorted({round(n) for n in np.geomspace(low, 10 * dim_sym(m), validate.integer("points", points, 2))})
+
+
+def cells(
+    *, m, r_A, ranks, kappas, points, trials, batch, steps_wn, steps_gd, steps_pwn, alpha, rip_ranks, rip_starts, seed,
+    backend,
+):  # fmt: skip
+    """Return the cells (function, parameters, work) for the parameters of sample_complexity.
+
+    `recover` for each n and each batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError or
+    TypeError for parameters out of range.
+    """
+    for r in [*ranks, *rip_ranks]:
+        problems.require_rank(r, r_A, m)
+    if not set(rip_ranks) <= set(ranks):
+        raise ValueError(f"rip_ranks = {rip_ranks}: must be among ranks = {ranks}, whose need δ is read at")
+    for kappa in kappas:
+        problems.spectrum(r_A, kappa)
+    for name, steps in {"steps_wn": steps_wn, "steps_pwn": steps_pwn, "steps_gd": steps_gd}.items():
+        if len([validate.integer(name, s, 1) for s in steps]) != len(kappas):
+            raise ValueError(f"{name} = {steps}: must be one budget for each of kappas = {kappas}")
+    validate.positive("alpha", alpha)
+    for label, value in {"trials": trials, "batch": batch, "rip_starts": rip_starts}.items():
+        validate.integer(label, value, 1)
+    # Resolved: what "auto" is on two machines must not share an address.
+    here = wnlib.backend.name(wnlib.backend.namespace(backend))
+    budgets = {"WN": steps_wn, "PWN": steps_pwn, "GD": steps_gd}
+    shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "steps": budgets, "alpha": alpha}
+    shared |= {"seed": seed, "backend": here}
+    products = sum(2 * s for s in [*steps_wn, *steps_pwn]) + sum(steps_gd)  # of one trial and rank, at most
+    listed = []
+    for n in samples(m, r_A, points):
+        rows = min(n, dim_sym(m) / 2)  # a product costs two passes over n×d, or one over d×d
+        for first in range(0, trials, batch):
+            count = min(batch, trials - first)
+            work = count * len(ranks) * products * rows * dim_sym(m)
+            listed.append((recover, shared | {"n": n, "first": first, "trials": count}, work))
+        for r in rip_ranks:
+            k = min(r + r_A + 1, m)
+            asked = {"m": m, "n": n, "k": k, "starts": rip_starts, "seed": seed, "backend": here}
+            listed.append((rip, asked, 2 * rip_starts * POWER_STEPS * rows * dim_sym(m)))
+    return listed
+
+
+def _operator(m, n, generators, xp):
+    kind = "triangular" if n >= dim_sym(m) else "dense"
+    return operators.operator(kind, m, n, generators if len(generators) > 1 else generators[0], xp)
+
+
+def recover(*, m, r_A, n, ranks, kappas, steps, alpha, first, trials, seed, backend):
+    """Return which of `trials` trials from the `first` on recover A within 1e-3 relative error, and when.
+
+    {"steps": method → κ → rank → trial: the first step at which ‖Z − A‖_F ≤ 1e-3 ‖A‖_F was recorded, or −1,
+    "diverged": likewise, 1 or 0}. Recorded are 0 and every 20th step. Gradients in the residual form (no noise); step
+    sizes: WN η = 1, μ = 2; PWN its own; GD 0.2 from a start of scale `alpha`, all with the spectrum linear in 1…1/κ.
+    """
+    xp = wnlib.backend.namespace(backend)
+    streams = problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))
+    sigma = np.stack([problems.spectrum(r_A, kappa) for kappa in kappas])
+    truth = problems.truth(m, sigma, streams.truth, xp)
+    M = _operator(m, n, streams.operator, xp)
+    directed = {r: methods.start_directed(m, r, streams.start, xp) for r in ranks}
+    small = {r: methods.start_factored(m, r, streams.start, alpha, xp) for r in ranks}
+    kinds = {
+        "WN": (methods.weight_normalization(1.0, 2.0), directed),
+        "PWN": (methods.preconditioned_weight_normalization(), directed),
+        "GD": (methods.gradient_descent(0.2), small),
+    }
+    found = {"steps": {}, "diverged": {}}
+    for method, (step, starts) in kinds.items():
+        traces = []
+        for k, budget in enumerate(steps[method]):
+            A = truth.A[:, k, ...]
+            runs = {str(r): lockstep.Run(step, start, None, A) for r, start in starts.items()}
+            record = np.arange(0, budget + 1, RECORDED)
+            tolerance = float(RECOVERED**2 * np.sum(sigma[k] ** 2))
+            traces.append(lockstep.run(M, runs, budget, record=record, tolerance=tolerance).values())
+        found["steps"][method] = [
+            [np.where(trace.status == lockstep.Status.CONVERGED, trace.ended, -1).tolist() for trace in row]
+            for row in traces
+        ]
+        found["diverged"][method] = [
+            [(trace.status == lockstep.Status.DIVERGED).astype(int).tolist() for trace in row] for row in traces
+        ]
+    return found
+
+
+def rip(*, m, n, k, starts, seed, backend):
+    """Return lower bounds on the RIP constant of one Gaussian operator at rank k, from each of `starts` starts.
+
+    δ_k = max |‖M(Z)‖² − 1| over symmetric Z of rank ≤ k and ‖Z‖_F = 1. Its sides maximise the convex ⟨Z, BZ⟩, with B =
+    M*M and B = λI − M*M (λ ≥ ‖M*M‖), and alternating maximisation of ⟨W, BZ⟩ over W and Z, both of rank ≤ k, is
+    Z ← P_k(BZ)/‖P_k(BZ)‖, P_k keeping the k eigenvalues largest in size: ⟨Z, BZ⟩ never falls. Starts are random of
+    rank k. {"upper": ‖M(Z)‖² − 1, "lower": 1 − ‖M(Z)‖²} where they end, lists; at k = m those are M*M's extremes.
+    """
+    xp = wnlib.backend.namespace(backend)
+    streams = problems.streams(seed, starts)
+    M = _operator(m, n, streams.operator[:1], xp)
+    factor = xp.stack([xp.asarray(g.standard_normal((m, k))) for g in streams.start])
+    signs = xp.stack([xp.asarray(g.choice([-1.0, 1.0], (1, k))) for g in streams.start])
+    Z = _unit((factor * signs) @ mT(factor))
+    sides = {"upper": Z, "lower": Z}
+    top = _largest_eigenvalue(M, Z)
+    for _ in range(POWER_STEPS):
+        up, down = M.normal(sides["upper"], sides["lower"])
+        sides = {"upper": _unit(_keep(up, k)), "lower": _unit(_keep(top * sides["lower"] - down, k))}
+    up, down = M.normal(sides["upper"], sides["lower"])
+    sizes = {"upper": xp.sum(sides["upper"] * up, axis=(-2, -1)), "lower": xp.sum(sides["lower"] * down, axis=(-2, -1))}
+    return {"upper": (to_numpy(sizes["upper"]) - 1).tolist(), "lower": (1 - to_numpy(sizes["lower"])).tolist()}
+
+
+def _largest_eigenvalue(M, Z):
+    """A bound on M*M's largest eigenvalue that power iterations from Z come close to."""
+    for _ in range(POWER_STEPS):
+        (Z,) = M.normal(_unit(Z))
+    xp = array_namespace(Z)
+    return 1.1 * float(xp.max(xp.sqrt(squared_norm(Z))))
+
+
+def _unit(Z):
+    return Z / array_namespace(Z).sqrt(squared_norm(Z))[..., None, None]
+
+
+def _keep(Z, k):
+    """The symmetric matrices Z (..., m, m) with all but their k eigenvalues largest in size set to zero."""
+    xp = array_namespace(Z)
+    values, vectors = xp.linalg.eigh(Z)
+    size = xp.abs(values)
+    least = xp.sort(size, axis=-1)[..., -k][..., None]
+    kept = xp.where(size >= least, values, xp.zeros_like(values))
+    return (vectors * kept[..., None, :]) @ mT(vectors)

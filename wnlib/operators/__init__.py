@@ -1,0 +1,48 @@
+"""Measurement operators M on Sym(m), one family a file; `protocol` says what an operator is.
+
+To add one: a file with its class and the function of (m, n, rng, xp) that draws it, and a line in OPERATORS.
+"""
+
+import array_api_compat.numpy
+
+from wnlib import validate
+from wnlib.operators.cosine import Cosine, cosine
+from wnlib.operators.dense import Dense, gaussian, rademacher, triangular
+from wnlib.operators.entries import Entries, entries, spurious
+from wnlib.operators.measurements import data
+from wnlib.operators.population import Population, population
+from wnlib.operators.rank_one import RankOne, rank_one
+
+OPERATORS = {
+    "population": population,
+    "dense": gaussian,
+    "triangular": triangular,
+    "rademacher": rademacher,
+    "rank-one": rank_one,
+    "cosine": cosine,
+    "entries": entries,
+}
+
+__all__ = [
+    "OPERATORS",
+    "Cosine",
+    "Dense",
+    "Entries",
+    "Population",
+    "RankOne",
+    "data",
+    "operator",
+    "spurious",
+    *(make.__name__ for make in OPERATORS.values()),
+]
+
+
+def operator(kind, m, n, rng, xp=array_api_compat.numpy):
+    """Return the operator named `kind`, one of OPERATORS, with n measurements of symmetric m×m matrices.
+
+    `rng` is a generator, or a list of them for a stack of operators. Raises ValueError for an unknown kind, m < 1,
+    n < 1, and what the operator itself refuses; MemoryError when it will not fit.
+    """
+    make = validate.choice("operator", kind, OPERATORS)
+    validate.integer("n", n, 1)
+    return make(m, n, rng, xp)

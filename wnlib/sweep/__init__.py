@@ -1,0 +1,5 @@
+"""Sweeps of independent cells: what one is and its file (`cells`), who computes (`executors`), and the loop (`work`)."""
+
+from wnlib.sweep.work import run
+
+__all__ = ["run"]

@@ -1,0 +1,109 @@
+"""Who computes a sweep: executors that speak concurrent.futures, and how many cells each should be given at once."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+
+from wnlib.collection.jobs import Problem
+
+# How long to wait for the first Dask worker, and for new ones when all are gone.
+WORKERLESS_SECONDS = 600
+
+
+def start(processes, report):
+    """Return a context manager that gives (executor, capacity): capacity() is how many cells to have under way.
+
+    With SCHEDULER=tcp://host:port in the environment, the workers of that Dask scheduler; else `processes` processes
+    here, each with one thread; with 0 of them, this very process. Leaving ends the processes, whatever they are at.
+    `report` is called with a line when there are no workers to wait for. Problem (2) when no scheduler answers,
+    Problem (1) when it is lost or stays without workers.
+    """
+    if scheduler := os.environ.get("SCHEDULER"):
+        return _dask(scheduler, report)
+    return _processes(processes) if processes else _here()
+
+
+class _Here(Executor):
+    """Computes in this very process, when asked."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _attend(lifeline):
+    """Start a worker process: it ends when the lifeline does, however its parent ended."""
+    import tqdm
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which sees to the rest
+    os.environ["WNLIB_TERMINAL"] = os.devnull  # the bars are the parent's too
+    tqdm.tqdm.set_lock(threading.RLock())  # its own would be a semaphore, which a killed process leaves behind
+
+    def wait():
+        try:
+            lifeline.recv_bytes()
+        except EOFError:
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _processes(count):
+    """Yield (executor, capacity) for `count` processes; the second tells how many cells it should be given at once."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that BLAS or a kernel's threads hold
+    reader, writer = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(count, context, _attend, (reader,))
+    try:
+        yield executor, lambda: 2 * count
+    finally:
+        writer.close()
+        executor.shutdown(cancel_futures=True)
+        reader.close()
+
+
+@contextmanager
+def _dask(scheduler, report):
+    """Yield (executor, capacity) for the workers of the Dask scheduler at that address."""
+    try:
+        from distributed import Client
+
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except ImportError:
+        raise Problem(2, f"SCHEDULER={scheduler}: needs the extra cluster (pip install dask distributed)") from None
+    except (OSError, ValueError) as error:
+        raise Problem(2, f"SCHEDULER={scheduler}: no Dask scheduler answers there ({error})") from None
+    alone_since = None
+
+    def capacity():
+        nonlocal alone_since
+        try:
+            threads = sum(client.nthreads().values())
+        except OSError:
+            raise Problem(1, f"SCHEDULER={scheduler}: lost; the cells before are kept") from None
+        if threads:
+            alone_since = None
+        elif alone_since is None:
+            alone_since = time.monotonic()
+            report(f"SCHEDULER={scheduler}: no workers; waiting for some to join")
+        elif time.monotonic() > alone_since + WORKERLESS_SECONDS:
+            raise Problem(1, f"SCHEDULER={scheduler}: no workers for {WORKERLESS_SECONDS} s; the cells before are kept")
+        return 2 * threads
+
+    try:
+        yield client.get_executor(pure=False), capacity
+    finally:
+        client.close()
+
+
+@contextmanager
+def _here():
+    yield _Here(), lambda: 1
