@@ -35,10 +35,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What to run: `step` from `start` on `data` = M*(y) (..., m, m), errors measured against `truth`.
+    """What to run: `step` from `start` on `data` = M*(y) (..., m, m), errors measured against `truth` if it is known.
 
     With data = None the data are noise-free and the gradient M*(M(Z) − y) is taken in the residual form M*M(Z − A): it
-    uses the known A, and Z − A is formed before the product, whose relative accuracy then holds at every scale.
+    uses the known A, and Z − A is formed before the product, whose relative accuracy then holds at every scale. With
+    truth = None nothing is known but the data: the residual gradient's size is recorded in the squared error's place.
 
     The leading axes of `data`, else of `truth`, are the batch. Those of `truth` and of each field of `start` are a
     prefix of the batch (seeds first, then conditions), or broadcast with it. `observe` maps names to functions
@@ -47,8 +48,8 @@ class Run:
 
     step: Callable
     start: Any
-    data: Any
-    truth: Any
+    data: Any = None
+    truth: Any = None
     observe: dict[str, Callable] = field(default_factory=dict)
 
 
@@ -57,7 +58,8 @@ class Trace:
     """What was recorded: NumPy arrays, time first, then the batch axes, then those of the quantity.
 
     `steps` (T,) are iteration counts from 0 on, `products` (T,) the products with M*M that a trajectory has taken up to
-    each, those for the observers aside. `values["squared_error"]` (T, ...) is ‖Z − A‖_F². From the step a trajectory is
+    each, those for the observers aside. `values["squared_error"]` (T, ...) is ‖Z − A‖_F²; without a truth there is
+    `values["squared_residual"]` instead, ‖M*(M(Z) − y)‖_F². From the step a trajectory is
     found diverged its values are NaN. `status` and `ended` (...) name how and when each ended: `ended` is the first
     recorded step within tolerance, or found diverged, or else the last one.
     """
@@ -96,8 +98,8 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
     """Advance `runs` (name → Run) together for `steps` iterations; return name → Trace.
 
     `record` lists the iteration counts to record at (default: `schedule(steps)`; the last is `steps`). A run
-    leaves early, at a recorded step, once every member of its batch is within `tolerance` (squared error) or has
-    diverged; a member that diverges is named in `status` and never holds up the rest. A bar shows progress on a
+    leaves early, at a recorded step, once every member of its batch is within `tolerance` (squared error, or squared
+    residual without a truth) or has diverged; a member that diverges is named in `status` and never holds up the rest. A bar shows progress on a
     terminal.
 
     Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
@@ -154,7 +156,7 @@ def _gradients(operator, tracks, Zs):
 
 def _observed_gradients(operator, tracks):
     """E at the present states, for the observers; a pass that is spared where nobody observes."""
-    if not any(track.run.observe for track in tracks):
+    if not any(track.run.observe or track.truth is None for track in tracks):
         return [None] * len(tracks)
     return _gradients(operator, tracks, [track.state.estimate for track in tracks])
 
@@ -167,23 +169,30 @@ class _Track:
         self.name, self.run = name, run
         self.data = run.data
         known = run.truth if run.data is None else run.data
+        if known is None:
+            raise ValueError(
+                f"run {name!r} has neither data nor truth: must have one; data = M*(y), see operators.data"
+            )
         what = "truth" if run.data is None else "data"
         validate.matrices(f"{what} of run {name!r}", known, (m, m), symmetric=True)
-        validate.matrices(f"truth of run {name!r}", run.truth, (m, m))
+        if run.truth is not None:
+            validate.matrices(f"truth of run {name!r}", run.truth, (m, m))
         self.batch = tuple(known.shape[:-2])
         if self.batch[: len(operator.stack)] != operator.stack:
             raise ValueError(
                 f"{what} of run {name!r} has leading shape {self.batch}: must begin with the operator's stack, "
                 f"{operator.stack}"
             )
-        if "squared_error" in run.observe:
-            raise ValueError(f"observe of run {name!r} has 'squared_error': must not, it is recorded anyway")
+        self.judged = "squared_residual" if run.truth is None else "squared_error"
+        if self.judged in run.observe:
+            raise ValueError(f"observe of run {name!r} has {self.judged!r}: must not, it is recorded anyway")
         fields = {f: getattr(run.start, f) for f in getattr(run.start, "_fields", ())}
         for f, x in fields.items():
             validate.matrices(f"{f} of run {name!r}", x, (None, None))
-        backend.common_namespace({f"{what} of run {name!r}": known, "its truth": run.truth, **fields})
+        given = {"its truth": run.truth} if run.truth is not None else {}
+        backend.common_namespace({f"{what} of run {name!r}": known, **given, **fields})
         fit = functools.partial(_to_batch, batch=self.batch, name=name)
-        self.truth = fit(run.truth, what="truth")
+        self.truth = fit(run.truth, what="truth") if given else None
         fields = {f: fit(x, what=f) for f, x in fields.items()}
         try:
             self.start = self.state = type(run.start)(**fields)
@@ -204,7 +213,7 @@ class _Track:
 
     def record(self, t, E, tolerance):
         Z = self.state.estimate
-        row = {"squared_error": to_numpy(squared_norm(Z - self.truth))}
+        row = {self.judged: to_numpy(squared_norm(E if self.truth is None else Z - self.truth))}
         size = to_numpy(squared_norm(Z))
         lost = ~(size <= self.limit) & (self.status != Status.DIVERGED)  # NaN counts as lost
         self.status[lost], self.ended[lost] = Status.DIVERGED, t
@@ -220,7 +229,7 @@ class _Track:
                     f"{self.batch}"
                 )
             value[diverged] = np.nan
-        within = ~diverged & (row["squared_error"] <= tolerance)
+        within = ~diverged & (row[self.judged] <= tolerance)
         first = within & (self.status == Status.MAX_STEPS)
         self.status[first], self.ended[first] = Status.CONVERGED, t
         self.steps.append(t)
@@ -229,7 +238,7 @@ class _Track:
         self.finished = bool(np.all(within | diverged))
 
     def _restart(self, members):
-        xp = array_namespace(self.truth)
+        xp = array_namespace(self.state.estimate)
         mask = xp.asarray(members)[..., None, None]
         self.state = type(self.state)(*(xp.where(mask, a, b) for a, b in zip(self.start, self.state, strict=True)))
 
