@@ -3,7 +3,7 @@
     python -m wnlib.collection.gallery [--profile paper|quick] [--output DIR]
 
 It needs no network and no server. Templates, style and scripts lie in `wnlib/site`. Mathematics becomes MathML here;
-a formula that cannot be converted ends the build. The laws' derivations are the docstrings of `wnlib.laws`.
+a formula that cannot be converted ends the build. The page of laws is `wnlib/laws/LAWS.md`.
 
 Exit status: 0 made; 1 a notebook cannot be shown; 2 the request was refused. Problems take one line on stderr.
 """
@@ -11,7 +11,6 @@ Exit status: 0 made; 1 a notebook cannot be shown; 2 the request was refused. Pr
 import argparse
 import ast
 import html
-import importlib
 import inspect
 import io
 import json
@@ -38,6 +37,7 @@ from wnlib.collection import jobs
 from wnlib.collection.jobs import Problem
 
 SITE = Path(__file__).with_name("site")
+LAWS = Path(laws.__file__).with_name("LAWS.md")
 THUMBNAIL = 640  # pixels across
 FOLDED = {"imports", "figure", "claims"}  # cells whose code is shown on request
 
@@ -211,41 +211,42 @@ def _claim(claim):
     return claim | {"measured": claims.measured(claim).split("; ")}
 
 
-GROUPS = {
-    "population": "Infinitely many samples",
-    "reduction": "The exact reduction",
-    "sampled": "Finitely many samples, and noise",
-    "descent": "Gradient descent",
-}
-
-
 def law_groups(books):
-    """Return the laws by group, {title, preface, laws}, each law with the notebooks that call it."""
+    """Return the laws of LAWS.md by group, {title, preface, laws}, each with its code and the notebooks that call it.
+
+    Problem (1) where a formula cannot be converted, or a law names code that is not there.
+    """
     groups = []
-    for module, title in GROUPS.items():
-        source = importlib.import_module(f"wnlib.laws.{module}")
-        found = [_law(name, books) for name in dict(vars(source)) if _is_law(source, name)]
-        groups.append({"id": module, "title": title, "preface": inspect.getdoc(source).split("\n\n"), "laws": found})
+    for group in re.split(r"^## ", LAWS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        preface, *entries = re.split(r"^### ", group, flags=re.MULTILINE)
+        title, _, preface = preface.partition("\n")
+        try:
+            found = [_law(entry, books) for entry in entries]
+            groups.append({"id": _anchor(title), "title": title, "preface": markdown(preface), "laws": found})
+        except (ValueError, AttributeError) as error:
+            raise Problem(1, f"{jobs.short(LAWS)}, {title}: {error}") from None
     return groups
 
 
-def _is_law(source, name):
-    member = getattr(source, name)
-    return inspect.isfunction(member) and member.__module__ == source.__name__ and not name.startswith("_")
-
-
-def _law(name, books):
-    function = getattr(laws, name)
-    statement, *derivation = inspect.getdoc(function).split("\n\n")
-    body = re.sub(r'\n    """.*?"""', "", inspect.getsource(function), count=1, flags=re.DOTALL)
+def _law(entry, books):
+    title, _, text = entry.partition("\n")
+    names = list(dict.fromkeys(re.findall(r"`laws\.(\w+)`", text)))
     return {
-        "name": name,
-        "title": name.replace("_", " ").capitalize().replace("Gd ", "GD: "),
-        "statement": statement.removeprefix("Return ")[0].upper() + statement.removeprefix("Return ")[1:],
-        "derivation": derivation,
-        "code": code(body),
-        "used": [book for book in books if name in book["calls"]],
+        "id": _anchor(title),
+        "title": title,
+        "html": markdown(text),
+        "code": [(name, code(_body(getattr(laws, name)))) for name in names],
+        "used": [book for book in books if book["calls"] & set(names)],
     }
+
+
+def _body(function):
+    """The source of a law without its docstring."""
+    return re.sub(r'\n    """.*?"""', "", inspect.getsource(function), count=1, flags=re.DOTALL)
+
+
+def _anchor(title):
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 # --- the site ----------------------------------------------------------------------------------------------------
