@@ -9,6 +9,7 @@ from wnlib import validate
 from wnlib.operators.cosine import Cosine, cosine
 from wnlib.operators.dense import Dense, gaussian, rademacher, triangular
 from wnlib.operators.entries import Entries, entries, spurious
+from wnlib.operators.lazy import Lazy, lazy
 from wnlib.operators.measurements import data
 from wnlib.operators.population import Population, population
 from wnlib.operators.rank_one import RankOne, rank_one
@@ -17,6 +18,7 @@ OPERATORS = {
     "population": population,
     "dense": gaussian,
     "triangular": triangular,
+    "lazy": lazy,
     "rademacher": rademacher,
     "rank-one": rank_one,
     "cosine": cosine,
@@ -28,6 +30,7 @@ __all__ = [
     "Cosine",
     "Dense",
     "Entries",
+    "Lazy",
     "Population",
     "RankOne",
     "data",

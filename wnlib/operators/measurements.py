@@ -1,5 +1,7 @@
 """Data: M*(y) for y = M(A) + noise."""
 
+import math
+
 import numpy as np
 
 from wnlib import backend, validate
@@ -29,6 +31,10 @@ def data(operator, A, noise_std=0.0, rng=None):
     if operator.stack != ((len(rng),) if isinstance(rng, list) else ()):
         given = f"a list of {len(rng)} generators" if isinstance(rng, list) else "one generator"
         raise ValueError(f"rng is {given} for operators of stack {operator.stack}: must be one for each operator")
+    if hasattr(operator, "noise"):  # it knows the law of M*(noise) without the measurements
+        between = A.shape[len(operator.stack) : -2]
+        noise = operator.noise(math.prod(between), rng)
+        return b + xp.reshape(noise, A.shape) * xp.asarray(levels[..., None, None])
     shape = tuple(operator.measure(A).shape[len(operator.stack) :])
     unit = drawn(rng, xp, lambda g: g.standard_normal(shape))
     return b + operator.adjoint(unit * xp.asarray(levels[..., None]))
