@@ -69,10 +69,10 @@ class Lazy:
         size = xp.max(xp.abs(flat), axis=-1, keepdims=True)
         size = xp.where((size > 0) & xp.isfinite(size), size, xp.ones_like(size))
         query = xp.astype(flat / size, self._dtype)  # every scale keeps the storage's relative accuracy
-        if len(self.rows) == self.n:
+        coordinates, rest = self._reveal(query) if len(self.rows) < self.n else (None, None)
+        if len(self.rows) == self.n:  # all is drawn, by now at the latest
             answer = self.rows.combine(self.rows.products(query))
         else:
-            coordinates, rest = self._reveal(query)
             seen = coordinates @ xp.asarray(self._coupling.T, dtype=self._dtype)
             answer = self.rows.combine(seen) + rest
         return xp.reshape(xp.astype(answer, z.dtype) * size, z.shape)
@@ -92,7 +92,7 @@ class Lazy:
                 u = part[i : i + 1, :]
                 for v in fresh * 2:
                     u = u - (u @ v.T) * v
-                length = _norms(u)[0]
+                length = float(_norms(u)[0])
                 if length > floor:
                     fresh.append(u / length)
         if not fresh:
@@ -136,7 +136,9 @@ class LazyStack:
         for Z in Zs:
             validate.stacked(Z, self.stack, 2)
         answers = [M.normal(*(Z[s, ...] for Z in Zs)) for s, M in enumerate(self.members)]
-        return [array_namespace(Z).stack(list(members)) for Z, members in zip(Zs, zip(*answers, strict=True), strict=True)]
+        return [
+            array_namespace(Z).stack(list(members)) for Z, members in zip(Zs, zip(*answers, strict=True), strict=True)
+        ]
 
     def noise(self, count, rng):
         """Return M*(w) (S, count, m, m) for `count` independent w ~ N(0, I_n) of each generator of the list rng."""
