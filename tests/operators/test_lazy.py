@@ -177,11 +177,20 @@ def test_trajectories_have_the_law_of_dense_measurements(dense):
     assert holm(p) > 0.01
 
 
+class ForgetsRows:
+    """A generator whose χ² has n degrees of freedom however many rows have been drawn."""
+
+    def __init__(self, rng, n):
+        self.standard_normal, self.rng, self.n = rng.standard_normal, rng, n
+
+    def chisquare(self, degrees):
+        return self.rng.chisquare(np.full(np.shape(degrees), self.n))
+
+
 def wrong_degrees(self, fresh, draw=Lazy._draw):
-    """χ² with one degree of freedom too few for each row so far, a third of them."""
-    n, self.n = self.n, max(len(self.rows) + 1 + len(fresh), self.n - len(self.rows))
+    rng, self._rng = self._rng, ForgetsRows(self._rng, self.n)
     draw(self, fresh)
-    self.n = n
+    self._rng = rng
 
 
 def not_orthogonal(self, count):

@@ -15,11 +15,14 @@ from wnlib.laws.population import (
 from wnlib.laws.reduction import (
     Reduced,
     burn_in,
+    burn_in_bound,
     random_alignment,
     reduced_any_error,
     reduced_any_step,
     reduced_error,
     reduced_step,
+    tangent_bound,
+    tangents_step,
 )
 from wnlib.laws.sampled import degrees_of_freedom, magnitude_threshold, noise_floor, reached_dimensions, sampled_decay
 
@@ -28,6 +31,7 @@ __all__ = [
     "Theorem",
     "alignment",
     "burn_in",
+    "burn_in_bound",
     "contraction",
     "crossing_time",
     "degrees_of_freedom",
@@ -46,5 +50,7 @@ __all__ = [
     "reduced_error",
     "reduced_step",
     "sampled_decay",
+    "tangent_bound",
+    "tangents_step",
     "theorem",
 ]

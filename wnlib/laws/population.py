@@ -58,7 +58,7 @@ def crossing_time(p_0, p_1, sigma, eta):
     """Return the number of steps in which a level of singular value sigma goes from alignment p_0 to p_1.
 
     p as in `levels`. With the other levels found the step is scalar: p/(1 − p) is multiplied by
-    ((1 + xpq)/(1 − xp²))², x = ησ², q = 1 − p. The flow whose time-1 map this is, is du/dt = 2xp − x²p²(3 − 4p) + O(x³)
+    ((1 + xpq)/(1 − xp²))², x = ησ², q = 1 − p. It is the time-one map of the flow du/dt = 2xp − x²p²(3 − 4p) + O(x³)
     in u = ln p/(1 − p). Integrated: t = [1/p_0 − 1/p_1 + u_1 − u_0]/(2x) + ¾ ln(p_1/p_0) + ¼ ln((1 − p_1)/(1 − p_0)) +
     O(x). The first term is the escape law, u_1 − u_0 its correction in p_0, the rest that of a finite step.
     Broadcasts; 0 < p_0, p_1 < 1.
@@ -83,11 +83,14 @@ def escape_law(m, r, level, sigma, eta):
 
 
 def expected_burn_in(m, r, r_A, sigma, eta):
-    """Return the mean escape time of the last level, (m − r_A − 1)/(2ησ²(r − r_A − 1)), for sigma = σ_{r_A}.
+    """Return the mean escape time of the last level, (m − r_A − 1)/(2ησ²(r − r_A − 1)), for sigma = σ_{r_A} and r < m.
 
-    The mean of `escape_law`: infinite for r <= r_A + 1, where the burn-in is heavy-tailed.
+    The mean of `escape_law`, whose domain it shares: levels far apart and m ≫ r ≫ r_A. For close or equal levels it is
+    too short, 1/λ_min(ΣP_0Σ) counts instead (`escape_times`). Infinite for r <= r_A + 1, where the burn-in is
+    heavy-tailed. Raises ValueError for r >= m: range(X) then holds U from the start.
     """
     eta = validate.positive("eta", eta)
+    validate.integer("r", r, validate.integer("r_A", r_A, 1), validate.integer("m", m, 2) - 1, "r_A <= r < m")
     return (m - r_A - 1) / (2 * eta * sigma**2 * (r - r_A - 1)) if r > r_A + 1 else math.inf
 
 
