@@ -24,7 +24,14 @@ from wnlib.laws.reduction import (
     tangent_bound,
     tangents_step,
 )
-from wnlib.laws.sampled import degrees_of_freedom, magnitude_threshold, noise_floor, reached_dimensions, sampled_decay
+from wnlib.laws.sampled import (
+    degrees_of_freedom,
+    local_rate,
+    magnitude_threshold,
+    noise_floor,
+    reached_dimensions,
+    sampled_decay,
+)
 
 __all__ = [
     "Reduced",
@@ -41,6 +48,7 @@ __all__ = [
     "gd_small_start",
     "gd_tail",
     "levels",
+    "local_rate",
     "magnitude_threshold",
     "noise_floor",
     "random_alignment",

@@ -5,6 +5,8 @@ import math
 import numpy as np
 
 from wnlib import validate
+from wnlib.backend import array_namespace, to_numpy
+from wnlib.linalg import svec
 
 QUADRATURE = 400  # nodes of a Gauss rule for Marchenko–Pastur's law
 
@@ -28,10 +30,11 @@ def reached_dimensions(m, r, r_A):
 def sampled_decay(t, m, r, r_A, n, sigma, eta):
     """Return by which factor the error in the linear phase has shrunk t steps into it, from n Gaussian measurements.
 
-    For sigma = σ_{r_A}, κ large enough that all else is faster. The slow error is a vector e in k = m − r dimensions,
-    the weakest eigenvector's way out of range(X). The other F = r(r + 1)/2 + (r_A − 1)(m − r) dimensions follow it at
-    once, as least squares would, so e₊ = (I − ησ²S)e with S the Schur complement of a Wishart matrix: nS is Wishart
-    with n − F degrees of freedom. Averaged over its Marchenko–Pastur law on (√(1 − F/n) ± √(k/n))², e shrinks as
+    The Gaussian corollary of `local_rate`, for sigma = σ_{r_A} and κ large enough that all else is faster, where Θ's step
+    is stable and n ≳ 2(F + k). The slow error is a vector e in k = m − r dimensions, the weakest eigenvector's way out of
+    range(X). The other F = r(r + 1)/2 + (r_A − 1)(m − r) dimensions move so much faster that they are at each step what
+    least squares makes of them, given e. What is left of M*M for e is S, M*M's block with the fast ones eliminated (their
+    Schur complement), so that e₊ = (I − ησ²S)e; nS is Wishart with n − F degrees of freedom. Averaged over its Marchenko–Pastur law on (√(1 − F/n) ± √(k/n))², e shrinks as
     the root of ∫(1 − ησ²λ)^{2t} dλ: at first by 1 − ησ²(1 − F/n) a step, in the end by the lower edge's factor, and
     by 1 − ησ² for n = ∞. To leading order in ησ². t is a number or an array. Raises ValueError unless
     n > F + k (fewer measurements than that do not determine A near A).
@@ -72,3 +75,47 @@ def noise_floor(m, r, r_A, n, noise_std):
     D = reached_dimensions(m, r, r_A)
     validate.integer("n", n, D + 2, why=f"least squares on D = {D} dimensions")
     return np.asarray(noise_std, dtype=float) ** 2 * D * n / (n - D - 1)
+
+
+def local_rate(operator, U, sigma, X, eta, mu=2.0):
+    """Return the factor (*stack) by which weight normalization's error shrinks a step near A, for any operator M.
+
+    For U (*stack, m, r_A), sigma (r_A,) and X (*stack, m, r) with range(X) ⊇ range(U), up to the error. To first order in
+    it XΘXᵀ − A has coordinates c_ji on p_j u_iᵀ + u_i p_jᵀ, p_j ⟂ range(X), and t_ij on Sym(r) in the basis of Θ's
+    eigenvectors, eigenvalues θ = (σ, 0, …, 0). With res = M*(M(XΘXᵀ) − y) in the same coordinates a step is
+    c_ji ← c_ji − ησ_i² res_ji and, X turning within its range, t_ij ← t_ij − (η/2)(θ_i − θ_j)² res_ij; then, at the new
+    (c, t), t ← t − (μ/2) res. The spectral radius of their product is the factor, while the spare directions stay where
+    they are: they drift at second order. Proof in notebook finite_samples. One pass over M for each of
+    (m − r)r_A + r(r + 1)/2 matrices.
+    """
+    xp, stack = array_namespace(X), tuple(X.shape[:-2])
+    m, r = X.shape[-2:]
+    lead = (-1, m)
+    U, X = to_numpy(U).reshape(*lead, U.shape[-1]), to_numpy(X).reshape(*lead, r)
+    theta = np.concatenate([to_numpy(sigma), np.zeros(r - U.shape[-1])])
+    bases = np.stack([_tangent_basis(*pair) for pair in zip(U, X, strict=True)])
+    (images,) = operator.normal(xp.asarray(bases.reshape(*stack, *bases.shape[1:])))
+    H = svec(bases) @ np.swapaxes(svec(to_numpy(images).reshape(bases.shape)), -1, -2)
+    i, j = np.triu_indices(r)
+    found = np.repeat(theta[: U.shape[-1]] ** 2, m - r)
+    first = np.concatenate([eta * found, 0.5 * eta * (theta[i] - theta[j]) ** 2])
+    second = np.concatenate([np.zeros(found.size), np.full(i.size, 0.5 * mu)])
+    eye = np.eye(first.size)
+    step = (eye - second[:, None] * H) @ (eye - first[:, None] * H)
+    return np.max(np.abs(np.linalg.eigvals(step)), axis=-1).reshape(stack)
+
+
+def _tangent_basis(U, X):
+    """Orthonormal matrices (K, m, m): p uᵀ + u pᵀ for p ⟂ X, the u in turn, then Sym(r) on range(X), U first."""
+    spare = X - U @ (U.T @ X)
+    left = np.linalg.svd(spare)[0][:, : X.shape[1] - U.shape[1]]
+    frame = np.linalg.qr(np.concatenate([U, left], axis=1))[0]
+    outside = np.linalg.svd(frame)[0][:, X.shape[1] :]
+    i, j = np.triu_indices(X.shape[1])
+    pairs = [
+        np.einsum("au,bp->upab", frame[:, : U.shape[1]], outside),
+        np.einsum("ai,bi->iab", frame[:, i], frame[:, j]),
+    ]
+    outer = np.concatenate([pairs[0].reshape(-1, *pairs[0].shape[-2:]), pairs[1]])
+    both = outer + np.swapaxes(outer, -1, -2)
+    return both / np.sqrt(np.sum(both**2, axis=(-2, -1), keepdims=True))
