@@ -37,3 +37,12 @@ def xp(request):
         strict = pytest.importorskip("array_api_strict")
         return array_api_compat.array_namespace(strict.zeros(1))
     return request.getfixturevalue("cupy") if request.param == "cupy" else backend.namespace("numpy")
+
+
+@pytest.fixture(params=["array_api_strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+def other(request):
+    """The namespaces that are held against NumPy."""
+    if request.param == "cupy":
+        return request.getfixturevalue("cupy")
+    strict = pytest.importorskip("array_api_strict")
+    return array_api_compat.array_namespace(strict.zeros(1))

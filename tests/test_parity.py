@@ -232,15 +232,6 @@ def flat(result):
     return [to_numpy(x) for x in (result if isinstance(result, list) else [result])]
 
 
-@pytest.fixture(params=["array_api_strict", pytest.param("cupy", marks=pytest.mark.gpu)])
-def other(request):
-    """The namespaces that are held against NumPy."""
-    if request.param == "cupy":
-        return request.getfixturevalue("cupy")
-    strict = pytest.importorskip("array_api_strict")
-    return array_api_compat.array_namespace(strict.zeros(1))
-
-
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("path", CASES)
 def test_parity(path, dtype, other):

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import re
 import shutil
 import urllib.parse
 from pathlib import Path
@@ -298,11 +299,22 @@ def test_plain_text_is_typeset(text, wanted):
     assert str(gallery.typeset(text)) == wanted
 
 
-def test_every_law_has_a_place_and_a_derivation_stands_once(site):
+def test_every_law_has_a_place_with_its_domain_and_its_code(site):
     page = (site / "laws.html").read_text(encoding="utf-8")
-    for name in ("contraction", "escape_times", "gd_tail", "reduced_step", "random_alignment", "expected_burn_in"):
-        assert page.count(f'<section class="law" id="{name}">') == 1
-    assert page.count("du/dt") == 1
+    text = gallery.LAWS.read_text(encoding="utf-8")
+    assert page.count('<section class="law"') == text.count("\n### ") > 10
+    assert text.count("*Domain.*") == text.count("\n### ") - 1 and text.count("*Tested.*") == text.count("*Domain.*")
+    named = set(re.findall(r"`laws\.(\w+)`", text))
+    for name in ("contraction", "escape_times", "gd_tail", "reduced_step", "local_rate", "tangents_step"):
+        assert name in named and page.count(f"As code: <code>laws.{name}</code>") >= 1
+    assert page.count("<math") > 40
+
+
+def test_the_laws_claims_are_those_of_the_notebooks():
+    text = gallery.LAWS.read_text(encoding="utf-8")
+    tested = " ".join(re.findall(r"\*Tested\.\* ([^*]*)", text))
+    claimed = {claim["id"] for stem in STEMS for claim in json.loads((FIGURES / f"{stem}.json").read_text())["claims"]}
+    assert set(re.findall(r"`([a-z0-9-]+)`", tested)) <= claimed
 
 
 def test_verdict_marks_do_not_rely_on_colour(site):

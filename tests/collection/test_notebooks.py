@@ -15,7 +15,7 @@ from wnlib.collection import jobs, verify
 
 NOTEBOOKS = sorted(jobs.NOTEBOOKS.glob("*.ipynb"))
 VERDICTS = {"confirmed", "refined", "not observed"}
-CLAIM = {"id", "statement", "source", "measured", "expected", "tolerance", "verdict"}
+CLAIM = {"tier", "id", "statement", "source", "measured", "expected", "holds", "verdict"}
 ABSOLUTE = re.compile(r"""["'(= ](/(home|root|Users|tmp|work|mnt|opt|usr|var)/|[A-Z]:\\|~/)""")
 
 

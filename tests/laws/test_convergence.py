@@ -51,7 +51,7 @@ def test_the_bound_holds_to_both_ends_and_is_tight_for_equal_levels():
 
 
 def test_the_bound_refuses_a_step_beyond_its_domain():
-    with pytest.raises(ValueError, match="eta = 1.5: must be > 0 and at most"):
+    with pytest.raises(ValueError, match=r"eta = 1\.5: must be > 0 and at most"):
         laws.tangent_bound(3, 2.0, np.array([1.0, 0.5]), 1.5)
 
 

@@ -15,9 +15,10 @@ import pytest
 
 from wnlib import backend, progress, sweep, validate
 from wnlib.collection import jobs
-from wnlib.sweep import cells, executors
+from wnlib.sweep import __main__ as command_line
+from wnlib.sweep import work
 
-STEM = "11_sample_complexity"
+STEM = "13_sample_complexity"
 PARAMETERS = """\
 count: int = 8  # cells
 bad: int = -1  # the cell with a fault
@@ -30,7 +31,7 @@ RECOVERY = '''\
 import os, pathlib, signal, time
 import numpy as np
 from wnlib import part
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 
 def cells(*, count, bad, fault, size, seed):
     shown = [(index, fault if index == bad else "") for index in range(count)]
@@ -58,10 +59,13 @@ def project(tmp_path):
     root = tmp_path / "project"
     for folder in ("notebooks", "wnlib", "log"):
         (root / folder).mkdir(parents=True)
-    for module in (backend, cells, executors, jobs, progress, sweep, validate):
+    for module in (backend, progress, validate):
         shutil.copy(module.__file__, root / "wnlib")
+    for household in ("collection", "sweep"):
+        source = jobs.ROOT / "wnlib" / household
+        shutil.copytree(source, root / "wnlib" / household, ignore=shutil.ignore_patterns("__pycache__", "site"))
     (root / "wnlib" / "__init__.py").touch()
-    (root / "wnlib" / "recovery.py").write_text(RECOVERY)
+    (root / "wnlib" / "maps.py").write_text(RECOVERY)
     (root / "wnlib" / "part.py").write_text("SCALE = 1\n")
     cell = {"cell_type": "code", "id": "parameters", "metadata": {"tags": ["parameters"]}, "source": PARAMETERS}
     notebook = {"cells": [cell | {"outputs": [], "execution_count": None}], "metadata": {}}
@@ -161,7 +165,7 @@ def test_run_status_collect(project, serial):
 
 
 def test_only_what_can_change_a_result_is_in_its_address(project):
-    recovery, part = project / "wnlib" / "recovery.py", project / "wnlib" / "part.py"
+    recovery, part = project / "wnlib" / "maps.py", project / "wnlib" / "part.py"
     assert call(project, "run")[0] == 0
     recovery.write_text("# A comment.\n" + recovery.read_text().replace("One cell.", "One of the cells."))
     (project / "wnlib" / "progress.py").write_text((project / "wnlib" / "progress.py").read_text() + "\nUNUSED = 1\n")
@@ -293,7 +297,7 @@ def test_sigterm_stops_the_sweep_and_its_workers(project, serial):
         (["--shard", "two"], "--shard two: must be I/N with 1 <= I <= N"),
         (["--processes", "0"], "--processes 0: must be >= 1"),
         (["--set", "coutn=3"], "did you mean 'count'?"),
-        (["--profile", "extended"], "notebooks/extended/11_sample_complexity.yaml: missing"),
+        (["--profile", "extended"], "notebooks/extended/13_sample_complexity.yaml: missing"),
     ],
 )
 def test_bad_requests_take_one_line(project, arguments, message):
@@ -393,7 +397,7 @@ def test_dask_survives_the_loss_of_all_its_workers(project, serial, scheduler, j
 
 @pytest.mark.slow
 def test_a_cell_that_kills_dask_workers_is_reported_and_the_rest_finished(project, scheduler, join):
-    crew = [join(project) for _ in range(sweep.LOST + 1)]
+    crew = [join(project) for _ in range(work.LOST + 1)]
     status, out, err = call(project, "run", "--set", "bad=3", "--set", "fault=kill", SCHEDULER=scheduler)
     assert (status, out) == (1, "") and "fault='kill'): lost its worker 3 times; out of memory?\n" in err
     assert len(finished(project)) == 7 and computed(project)[3] == 3
@@ -453,8 +457,8 @@ def test_a_figure_is_the_same_whether_its_cells_were_found_or_computed(tmp_path)
 
 
 def test_the_extended_map_is_listed_without_running_anything():
-    assert jobs.stems("extended") == list(sweep.SWEEPS)
-    cells = sweep.cells_of(STEM, "extended")
+    assert jobs.stems("extended") == list(command_line.SWEEPS)
+    cells = command_line.cells_of(STEM, "extended")
     addresses = [cell.address for cell in cells]
     assert len(cells) > 5000 and len(set(addresses)) == len(addresses)
     assert {cell.parameters["m"] for cell in cells} == {100}
