@@ -11,6 +11,16 @@ hypothesis.settings.register_profile("wnlib", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("wnlib")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Where no device is, the tests that need one are deselected: the summary then speaks of what can run."""
+    try:
+        backend.namespace("cupy")
+    except RuntimeError:
+        left_out = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture
 def cupy():
     """CuPy's namespace; skips where CuPy is not installed, or is and finds no device."""

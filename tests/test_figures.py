@@ -15,7 +15,7 @@ import pytest
 from wnlib import claims, figures
 from wnlib.backend import to_numpy
 
-CLAIMS = [claims.check("κ-linear", "it is", "law 3", 1.0, 1, "within", 0.1)]
+CLAIMS = [claims.check("paper", "κ-linear", "it is", "law 3", 1.0, "= 1 ± 0.1")]
 KINDS = ("json", "npz", "pdf", "png")
 
 

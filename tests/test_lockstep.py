@@ -1,9 +1,5 @@
-import os
-import signal
-import subprocess
-import sys
-
 import numpy as np
+import pytest
 
 from wnlib import lockstep, methods, operators, problems
 from wnlib.backend import to_numpy
@@ -113,52 +109,15 @@ def test_the_progress_bar_stays_silent_without_a_terminal(capsys):
     assert out == err == ""
 
 
-CHECKPOINTED = """
-import os, signal, sys
-import numpy as np
-from wnlib import lockstep, methods, operators, problems
-
-lockstep.CHECKPOINT_SECONDS = 0
-seeds = problems.streams(0, 2)
-truth = problems.truth(6, problems.spectrum(2, 3), seeds.truth)
-operator = operators.operator("triangular", 6, 400, seeds.operator)
-data = operators.data(operator, truth.A)
-inner, count = methods.weight_normalization(0.5), 0
-
-def step(state):
-    global count
-    count += 1
-    if count == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return (yield from inner(state))
-
-run = lockstep.Run(step, methods.start_directed(6, 3, seeds.start), data, truth.A)
-trace = lockstep.run(operator, {"wn": run}, 60, record=[0, 7, 30, 60], checkpoint="long")["wn"]
-print(count, trace.steps.tolist(), trace.products.tolist(), trace.squared_error.tolist(), trace.state.X.tolist())
-"""
-
-
-def test_a_killed_run_goes_on_to_the_same_curve(tmp_path):
-    def start(kill_at, folder):
-        environment = os.environ | {"WNLIB_CHECKPOINTS": str(tmp_path / folder)}
-        command = [sys.executable, "-c", CHECKPOINTED, str(kill_at)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-    whole = start(-1, "whole")
-    killed = start(40, "killed")
-    assert killed.returncode == -signal.SIGKILL and killed.stdout == ""
-    resumed = start(-1, "killed")
-    count, result = resumed.stdout.split(" ", 1)
-    assert result == whole.stdout.split(" ", 1)[1]
-    assert result.startswith("[0, 7, 30, 60] [0, 14, 60, 120] ")
-    assert int(count) < 30  # it did go on, and did not begin anew
-    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".pickle"]
-
-
-def test_without_the_runner_nothing_is_saved(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("WNLIB_CHECKPOINTS", raising=False)
-    monkeypatch.setattr(lockstep, "CHECKPOINT_SECONDS", 0)
-    operator, runs = setting()
-    lockstep.run(operator, runs, 20, checkpoint="long")
-    assert list(tmp_path.iterdir()) == []
+def test_without_a_truth_the_residual_stands_where_the_error_would_and_stops_the_run():
+    rng = np.random.default_rng(3)
+    truth, M = problems.truth(8, [1.0, 0.5], rng), operators.gaussian(8, 300, rng)
+    data = operators.data(M, truth.A)
+    start = methods.start_conjugate(8, 4, rng)
+    step = methods.one_product_weight_normalization()
+    trace = lockstep.run(M, {"it": lockstep.Run(step, start, data)}, 80, tolerance=1e-20)["it"]
+    assert "squared_error" not in trace.values
+    assert trace.status.item() == lockstep.Status.CONVERGED and trace.values["squared_residual"][-1] <= 1e-20
+    np.testing.assert_allclose(trace.state.estimate, truth.A, atol=1e-8)
+    with pytest.raises(ValueError, match="run 'it' has neither data nor truth"):
+        lockstep.run(M, {"it": lockstep.Run(step, start)}, 5)

@@ -20,10 +20,10 @@ def check(tier, id, statement, source, measured, holds, *, statistic="median", r
     `holds` says, before anybody looks, what must be true of `measured`: "= 1 ± 2%", "= -1 ± 0.03", "= 3", "≤ 1e-12" or
     "≥ 0.95". `measured` is a number, or an array of one over seeds; or a dict of them, one for each condition, each of
     which must hold. Over seeds the `statistic` is held against the bound: "median", with the quartiles on record;
-    "mean", with twice its standard error on record, which must lie within the bound too; or "worst", the seed that is
-    farthest off, so that all of them hold. The verdict is `confirmed`, or `refined` where `refines` says how the paper's
-    statement is sharper or narrower here, or `not observed`. A NaN never holds. Raises ValueError for a tier, a bound or
-    a statistic that is none of these, and for nothing measured.
+    "mean", the mean and two standard errors on either side of it, all within the bound; or "worst", the seed that is
+    farthest off, so that all of them hold. The verdict is `confirmed`, or `refined` where `refines` says how the
+    paper's statement is sharper or narrower here, or `not observed`. A NaN never holds. Raises ValueError for a tier,
+    a bound or a statistic that is none of these, and for nothing measured.
     """
     validate.choice("tier", tier, TIERS)
     validate.choice("statistic", statistic, STATISTICS)

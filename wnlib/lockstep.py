@@ -99,8 +99,8 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
 
     `record` lists the iteration counts to record at (default: `schedule(steps)`; the last is `steps`). A run
     leaves early, at a recorded step, once every member of its batch is within `tolerance` (squared error, or squared
-    residual without a truth) or has diverged; a member that diverges is named in `status` and never holds up the rest. A bar shows progress on a
-    terminal.
+    residual without a truth) or has diverged; a member that diverges is named in `status` and never holds up the rest.
+    A bar shows progress on a terminal.
 
     Raises ValueError or TypeError, before any work, for shapes that do not fit, entries that are not
     finite, and a bad schedule.

@@ -45,10 +45,10 @@ def cells(
         validate.integer(label, value, 1)
     # Resolved: what "auto" is on two machines must not share an address.
     here = wnlib.backend.name(wnlib.backend.namespace(backend))
-    budgets = {"WN": steps_wn, "PWN": steps_pwn, "GD": steps_gd}
+    budgets = {"WN": steps_wn, "WN, μ = ½": steps_wn, "PWN1": steps_pwn, "GD": steps_gd}
     shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "steps": budgets, "alpha": alpha}
     shared |= {"seed": seed, "backend": here}
-    products = sum(2 * s for s in [*steps_wn, *steps_pwn]) + sum(steps_gd)  # of one trial and rank, at most
+    products = sum(4 * s for s in steps_wn) + sum(steps_pwn) + sum(steps_gd)  # of one trial and rank, at most
     listed = []
     for n in samples(m, r_A, points):
         rows = min(n, dim_sym(m) / 2)  # a product costs two passes over n×d, or one over d×d
@@ -73,7 +73,7 @@ def recover(*, m, r_A, n, ranks, kappas, steps, alpha, first, trials, seed, back
 
     {"steps": method → κ → rank → trial: the first step at which ‖Z − A‖_F ≤ 1e-3 ‖A‖_F was recorded, or −1,
     "diverged": likewise, 1 or 0}. Recorded are 0 and every 20th step. Gradients in the residual form (no noise); step
-    sizes: WN η = 1, μ = 2; PWN its own; GD 0.2 from a start of scale `alpha`, all with the spectrum linear in 1…1/κ.
+    sizes: WN η = 1, μ = 2 and ½; PWN1 has none; GD 0.2 from a start of scale `alpha`; the spectrum is linear in 1…1/κ.
     """
     xp = wnlib.backend.namespace(backend)
     streams = problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))
@@ -81,10 +81,13 @@ def recover(*, m, r_A, n, ranks, kappas, steps, alpha, first, trials, seed, back
     truth = problems.truth(m, sigma, streams.truth, xp)
     M = _operator(m, n, streams.operator, xp)
     directed = {r: methods.start_directed(m, r, streams.start, xp) for r in ranks}
+    nothing = xp.zeros((trials, m, m))
+    conjugate = {r: methods.Conjugate(*start, nothing, nothing) for r, start in directed.items()}
     small = {r: methods.start_factored(m, r, streams.start, alpha, xp) for r in ranks}
     kinds = {
         "WN": (methods.weight_normalization(1.0, 2.0), directed),
-        "PWN": (methods.preconditioned_weight_normalization(), directed),
+        "WN, μ = ½": (methods.weight_normalization(1.0, 0.5), directed),
+        "PWN1": (methods.one_product_weight_normalization(), conjugate),
         "GD": (methods.gradient_descent(0.2), small),
     }
     found = {"steps": {}, "diverged": {}}

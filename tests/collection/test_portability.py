@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from wnlib import backend
 
-FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 # array-api-strict is slow: fewer steps and seeds, and easier truths so that the phases which are read off are reached.
 CAPS = {

@@ -104,98 +104,13 @@ def test_noiseless_data_is_M_star_M_of_the_truth():
     np.testing.assert_allclose(operators.data(operator, A), operator.adjoint(operator.measure(A)), atol=1e-13)
 
 
-def packed_and_dense(storage, m=6, n=40, seed=0):
-    """A packed triangle and the Dense operator of the very same matrix."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sensing, "GRAM_LIMIT", 0)
-        operator = operators.operator("triangular", m, n, np.random.default_rng(seed), storage=storage)
-    full = np.zeros((dim_sym(m), dim_sym(m)))
-    full[np.triu_indices(dim_sym(m))] = operator.R / np.sqrt(n)
-    return operator, operators.Dense(full)
-
-
-def test_the_packed_triangle_is_the_dense_operator_of_the_same_matrix():
-    operator, dense = packed_and_dense("float64")
-    assert isinstance(operator, operators.Triangular)
-    rng = np.random.default_rng(1)
-    Z, w = sym(rng.standard_normal((2, 3, 6, 6))), rng.standard_normal((4, 21))
-    np.testing.assert_allclose(operator.measure(Z), dense.measure(Z), atol=1e-12)
-    np.testing.assert_allclose(operator.adjoint(w), dense.adjoint(w), atol=1e-12)
-    for one, other in zip(operator.normal(Z, Z[0]), dense.normal(Z, Z[0]), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-12)
-
-
-def test_the_packed_triangle_gives_the_textbooks_sum_over_measurements():
-    operator, dense = packed_and_dense("float64")
-    Ms = textbook.matrices(dense.matrix, 6)
-    Z = sym(np.random.default_rng(2).standard_normal((6, 6)))
-    y = np.zeros(len(Ms))
-    np.testing.assert_allclose(operator.normal(Z)[0], textbook.residual_gradient(Ms, Z, y), atol=1e-12)
-
-
-def test_the_packed_triangle_has_the_diagonal_of_its_law():
-    R = np.array([packed_and_dense("float64", m=2, n=5, seed=s)[0].R for s in range(800)])
-    for place, degrees in ((0, 5), (3, 4), (5, 3)):  # rows of 3, 2, 1 entries
-        assert scipy.stats.kstest(R[:, place] ** 2, scipy.stats.chi2(degrees).cdf).pvalue > 1e-3
-    assert scipy.stats.kstest(R[:, 1], "norm").pvalue > 1e-3
-
-
-def test_single_precision_serves_every_scale():
-    operator, dense = packed_and_dense("float32")
-    Z = sym(np.random.default_rng(3).standard_normal((6, 6)))
-    for scale in (1e-30, 1.0, 1e30):
-        exact = dense.normal(scale * Z)[0]
-        assert np.max(np.abs(operator.normal(scale * Z)[0] - exact)) <= 1e-5 * np.max(np.abs(exact))
-
-
-def test_a_big_matrix_with_few_measurements_takes_the_fused_rows(monkeypatch):
-    matrix = np.random.default_rng(4).standard_normal((9, dim_sym(7)))
-    Z = sym(np.random.default_rng(5).standard_normal((7, 7)))
-    monkeypatch.setattr(sensing, "FUSED_FROM", 1)
-    used = []
-    product = operators.fused.normal_product
-    monkeypatch.setattr(operators.fused, "normal_product", lambda *a, **k: used.append(1) or product(*a, **k))
-    operator = operators.Dense(matrix)
-    np.testing.assert_allclose(operator.normal(Z)[0], operator.adjoint(operator.measure(Z)), atol=1e-11)
-    assert used
-
-
-def test_residual_form_in_single_precision_follows_the_measured_form_and_goes_on_below_it():
-    operator, dense = packed_and_dense("float32", m=6, n=400)
+def test_the_residual_form_goes_on_far_below_single_precision():
+    """float32 rows, float64 states: Z − A is formed first, so that the product is relative to it at every scale."""
     truth = problems.truth(6, problems.spectrum(2, 2), np.random.default_rng(6))
     start = methods.start_directed(6, 3, np.random.default_rng(7))
-    step = methods.weight_normalization(1.0)
-    residual = lockstep.Run(step, start, None, truth.A)
-    measured = lockstep.Run(step, start, operators.data(dense, truth.A), truth.A)
-    record = np.arange(0, 201)
-    single = lockstep.run(operator, {"wn": residual}, 200, record=record)["wn"].squared_error
-    double = lockstep.run(dense, {"wn": measured}, 200, record=record)["wn"].squared_error
-    together = double > 1e-20
-    assert np.count_nonzero(together) > 30
-    np.testing.assert_allclose(single[together], double[together], rtol=1e-3)
-    assert single[-1] < 1e-28
-
-
-def test_blocks_of_rows_are_the_packed_triangle(xp, monkeypatch):
-    """The fused kernel and plain matrix products, the same numbers R: float32 storage, float64 states."""
-    monkeypatch.setattr(sensing, "GRAM_LIMIT", 0)
-    monkeypatch.setattr(sensing, "BLOCK", 7)  # several blocks, the last one smaller
-    m, n = 8, 50
-    packed = operators.triangular(m, n, np.random.default_rng(0), np, "float32")
-    # What `triangular` itself gives elsewhere than on NumPy.
-    M = operators.blocked(packed, xp) if xp.__name__.endswith("numpy") else None
-    M = M or operators.triangular(m, n, np.random.default_rng(0), xp, "float32")
-    assert isinstance(M, operators.Blocked) and M.blocks[0].dtype == xp.float32
-    Z = sym(np.random.default_rng(1).standard_normal((3, m, m)))
-    w = packed.measure(Z)
-    pairs = [
-        (M.measure(xp.asarray(Z)), w),
-        (M.adjoint(xp.asarray(w)), packed.adjoint(w)),
-        (M.normal(1e-9 * xp.asarray(Z))[0], 1e-9 * packed.normal(Z)[0]),
-    ]
-    for ours, fused in pairs:
-        assert ours.dtype == xp.float64
-        np.testing.assert_allclose(to_numpy(ours), fused, rtol=0, atol=2e-6 * np.max(np.abs(fused)))
+    M = operators.lazy(6, 400, np.random.default_rng(0), storage="float32")
+    run = lockstep.Run(methods.weight_normalization(1.0), start, None, truth.A)
+    assert lockstep.run(M, {"wn": run}, 200)["wn"].squared_error[-1] < 1e-28
 
 
 def test_an_operator_and_an_input_of_two_backends_are_refused():

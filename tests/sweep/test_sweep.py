@@ -30,7 +30,7 @@ RECOVERY = '''\
 import os, pathlib, signal, time
 import numpy as np
 from wnlib import part
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 def cells(*, count, bad, fault, size, seed):
     shown = [(index, fault if index == bad else "") for index in range(count)]

@@ -10,6 +10,7 @@ Exit status: 0 made; 1 a notebook cannot be shown; 2 the request was refused. Pr
 
 import argparse
 import ast
+import functools
 import html
 import inspect
 import io
@@ -230,19 +231,15 @@ def law_groups(books):
 
 def _law(entry, books):
     title, _, text = entry.partition("\n")
+    without_docstring = functools.partial(re.sub, r'\n    """.*?"""', "", count=1, flags=re.DOTALL)
     names = list(dict.fromkeys(re.findall(r"`laws\.(\w+)`", text)))
     return {
         "id": _anchor(title),
         "title": title,
         "html": markdown(text),
-        "code": [(name, code(_body(getattr(laws, name)))) for name in names],
+        "code": [(name, code(without_docstring(inspect.getsource(getattr(laws, name))))) for name in names],
         "used": [book for book in books if book["calls"] & set(names)],
     }
-
-
-def _body(function):
-    """The source of a law without its docstring."""
-    return re.sub(r'\n    """.*?"""', "", inspect.getsource(function), count=1, flags=re.DOTALL)
 
 
 def _anchor(title):

@@ -47,8 +47,8 @@ def overview(found):
     minutes = sum(record.get("cost", {}).get("seconds", 0) for record in found.values()) / 60
     parts = [
         claims.markdown(["claims", *claims.VERDICTS], rows),
-        f"All of them, as measured: [figures/claims.md](figures/claims.md). The notebooks' times add up to {minutes:.0f} "
-        "minutes.",
+        "All of them, as measured: [figures/claims.md](figures/claims.md). The notebooks' times add up to "
+        f"{minutes:.0f} minutes.",
         claims.markdown(["notebook", "time", "memory", *claims.VERDICTS], lines),
     ]
     return "\n\n".join(parts)

@@ -44,7 +44,8 @@ def reduced_step(P, Q, sigma, eta, damping=None):
     −G = (I − XXᵀ)U C Φ with C = ΣPΣ and Φ = UᵀX, so Uᵀ(X − ηG) = (I + ηQC)Φ, and GᵀG = ΦᵀCQCΦ. With the polar
     retraction P₊ = (I + ηQC) Φ (I + η²ΦᵀCQCΦ)^{-1} Φᵀ (I + ηCQ), the middle of which is (I + η²PCQC)^{-1}P. Q₊ = I − P₊
     follows likewise, from (I − XXᵀ)U. Neither m nor r enters. P and Q are iterated side by side and symmetrised, which
-    keeps Q accurate in norm however small it is (to about 1e-13 after 500 steps); its small entries have no such accuracy. P, Q (..., r_A, r_A), sigma (r_A,), in any order, repeated or not.
+    keeps Q accurate in norm however small it is (to about 1e-13 after 500 steps); its small entries have no such
+    accuracy. P, Q (..., r_A, r_A), sigma (r_A,), in any order, repeated or not.
 
     With `damping` the step is that of `methods.preconditioned_weight_normalization`. Θ becomes f(Θ), f(x) =
     x/(x² + λ²), and since Θ = ΦᵀΣΦ only C changes: C = Σ^{1/2} f(S) Σ^{1/2}, S = Σ^{1/2}PΣ^{1/2}. At λ = 0 this is
@@ -155,7 +156,7 @@ def tangents_step(R, sigma, eta, damping=None):
 
 
 def tangent_bound(t, rho_0, sigma, eta):
-    """Return an upper bound on the largest eigenvalue of R at step t, from rho_0 > 0 at step 0, both phases in one line.
+    """Return an upper bound on R's largest eigenvalue at step t, from rho_0 > 0 at step 0: both phases in one line.
 
     ρ_t + ln ρ_t ≤ ρ_0 + ln ρ_0 − 2x'(1 − x'/16)t with x' = x/(1 + x/4), x = ησ_min²; for every spectrum `sigma` (r_A,)
     and 0 < η ≤ 1/σ_max². Solved for ρ_t by Wright's omega function. Broadcasts t with rho_0. Proof in notebook
@@ -166,7 +167,7 @@ def tangent_bound(t, rho_0, sigma, eta):
 
 
 def burn_in_bound(rho_0, sigma, eta):
-    """Return a number of steps after which no angle between U and range(X) is above 45°, from rho_0 as in tangent_bound.
+    """Return a number of steps after which no angle between U and range(X) is above 45°; rho_0 as in tangent_bound.
 
     (ρ_0 + ln ρ_0 − 1)/(2x'(1 − x'/16)) for ρ_0 > 1, else 0.
     """

@@ -30,14 +30,15 @@ def reached_dimensions(m, r, r_A):
 def sampled_decay(t, m, r, r_A, n, sigma, eta):
     """Return by which factor the error in the linear phase has shrunk t steps into it, from n Gaussian measurements.
 
-    The Gaussian corollary of `local_rate`, for sigma = σ_{r_A} and κ large enough that all else is faster, where Θ's step
-    is stable and n ≳ 2(F + k). The slow error is a vector e in k = m − r dimensions, the weakest eigenvector's way out of
-    range(X). The other F = r(r + 1)/2 + (r_A − 1)(m − r) dimensions move so much faster that they are at each step what
-    least squares makes of them, given e. What is left of M*M for e is S, M*M's block with the fast ones eliminated (their
-    Schur complement), so that e₊ = (I − ησ²S)e; nS is Wishart with n − F degrees of freedom. Averaged over its Marchenko–Pastur law on (√(1 − F/n) ± √(k/n))², e shrinks as
-    the root of ∫(1 − ησ²λ)^{2t} dλ: at first by 1 − ησ²(1 − F/n) a step, in the end by the lower edge's factor, and
-    by 1 − ησ² for n = ∞. To leading order in ησ². t is a number or an array. Raises ValueError unless
-    n > F + k (fewer measurements than that do not determine A near A).
+    The Gaussian corollary of `local_rate`, for sigma = σ_{r_A} and κ large enough that all else is faster, where Θ's
+    step is stable and n ≳ 2(F + k). The slow error is a vector e in k = m − r dimensions, the weakest eigenvector's
+    way out of range(X). The other F = r(r + 1)/2 + (r_A − 1)(m − r) dimensions move so much faster that they are at
+    each step what least squares makes of them, given e. What is left of M*M for e is S, its block with the fast ones
+    eliminated (their Schur complement), so that e₊ = (I − ησ²S)e; nS is Wishart with n − F degrees of freedom.
+    Averaged over its Marchenko–Pastur law on (√(1 − F/n) ± √(k/n))², e shrinks as the root of ∫(1 − ησ²λ)^{2t} dλ: at
+    first by 1 − ησ²(1 − F/n) a step, in the end by the lower edge's factor, and by 1 − ησ² for n = ∞. To leading order
+    in ησ². t is a number or an array. Raises ValueError unless n > F + k (fewer measurements than that do not
+    determine A near A).
     """
     eta = validate.positive("eta", eta)
     spare = m - validate.integer("r", r, validate.integer("r_A", r_A, 1), validate.integer("m", m, 1), "r_A <= r <= m")
@@ -80,8 +81,8 @@ def noise_floor(m, r, r_A, n, noise_std):
 def local_rate(operator, U, sigma, X, eta, mu=2.0):
     """Return the factor (*stack) by which weight normalization's error shrinks a step near A, for any operator M.
 
-    For U (*stack, m, r_A), sigma (r_A,) and X (*stack, m, r) with range(X) ⊇ range(U), up to the error. To first order in
-    it XΘXᵀ − A has coordinates c_ji on p_j u_iᵀ + u_i p_jᵀ, p_j ⟂ range(X), and t_ij on Sym(r) in the basis of Θ's
+    For U (*stack, m, r_A), sigma (r_A,) and X (*stack, m, r) with range(X) ⊇ range(U), up to the error. To first order
+    in it XΘXᵀ − A has coordinates c_ji on p_j u_iᵀ + u_i p_jᵀ, p_j ⟂ range(X), and t_ij on Sym(r) in the basis of Θ's
     eigenvectors, eigenvalues θ = (σ, 0, …, 0). With res = M*(M(XΘXᵀ) − y) in the same coordinates a step is
     c_ji ← c_ji − ησ_i² res_ji and, X turning within its range, t_ij ← t_ij − (η/2)(θ_i − θ_j)² res_ij; then, at the new
     (c, t), t ← t − (μ/2) res. The spectral radius of their product is the factor, while the spare directions stay where

@@ -63,11 +63,7 @@ def gaussian(m, n, rng, xp=array_api_compat.numpy):
     Twice the variance on the diagonal of M_i as off it makes M_i a multiple of the GOE; in svec coordinates all
     entries are alike. A list of generators gives a stack of operators. Raises MemoryError when it will not fit.
     """
-
-    def otherwise(free):
-        return "operator = 'lazy' has the same law and draws rows as they are asked for"
-
-    _require("dense", m, n, rng, xp, otherwise)
+    _require("dense", m, n, rng, xp, "; operator = 'lazy' has the same law and holds the rows that are asked for")
 
     def draw(g):
         matrix = g.standard_normal((n, dim_sym(m)))
@@ -102,7 +98,7 @@ def triangular(m, n, rng, xp=array_api_compat.numpy):
             f"n = {validate.shown(n)} < d = {validate.shown(d)} with operator 'triangular': must be n >= d; "
             "use operator = 'dense'"
         )
-    _require("triangular", m, d, rng, xp)
+    _require("triangular", m, n, rng, xp)
 
     def draw(g):
         R = g.standard_normal((d, d))
@@ -118,8 +114,8 @@ def _forms_gram(n, d):
     return 2 * n >= d and d <= GRAM_LIMIT
 
 
-def _require(kind, m, rows, rng, xp, otherwise=None):
-    """Refuse what is out of range or does not fit: a matrix (rows, d) for each operator, twice while several are drawn."""
+def _require(kind, m, rows, rng, xp, otherwise=""):
+    """Refuse what is out of range or too large: (rows, d) for each operator, twice while several are drawn."""
 
     def need(m, operators):
         d = dim_sym(m)

@@ -20,11 +20,11 @@ class Lazy:
 
     A matrix of independent N(0, 1/n) entries is a triangle in any orthonormal basis, up to a rotation of the
     measurements (Householder; Bartlett), and the basis may follow the queries: Lu's Householder dice (arXiv
-    2101.07464), here for M*M. Known are directions u_1…u_k and rows R_j. A query with a part outside them draws the next
-    direction u, by Gram and Schmidt twice, and one row (χu + h)/√n: χ² with n − j degrees of freedom, j the rows so far,
-    and h ~ N(0, I) orthogonal to all directions, u among them. With n rows drawn M is known. So X, Θ, Z and E have the
-    law that they have under `gaussian`, for n below and above d. A product costs O(kd) for each matrix, whatever n is,
-    and k stops growing once the queries repeat themselves.
+    2101.07464), here for M*M. Known are directions u_1…u_k and rows R_j. A query with a part outside them draws the
+    next direction u, by Gram and Schmidt twice, and one row (χu + h)/√n: χ² with n − j degrees of freedom, j the rows
+    so far, and h ~ N(0, I) orthogonal to all directions, u among them. With n rows drawn M is known. So X, Θ, Z and E
+    have the law that they have under `gaussian`, for n below and above d. A product costs O(kd) for each matrix,
+    whatever n is, and k stops growing once the queries repeat themselves.
 
     A part of a query smaller than `tolerance` times it draws nothing and is answered by itself, E[M*M] being the
     identity: that product is wrong by about tolerance·√(d/n) of its size. At tolerance = 0 the law is exact, up to
@@ -200,10 +200,10 @@ def _norms(x):
 
 
 def lazy(m, n, rng, xp=array_api_compat.numpy, tolerance=TOLERANCE, storage="float64"):
-    """Return n Gaussian measurements that are drawn as they are asked for: see Lazy. A list of generators gives a stack.
+    """Return n Gaussian measurements, drawn as they are asked for: see Lazy. A list of generators gives a stack.
 
-    `tolerance` >= 0 is relative to a query; what is smaller draws nothing. `storage`, "float64" or "float32", is that of
-    what is drawn: with float32 a product is accurate to about 1e-6 of its argument. Raises ValueError for a negative
+    `tolerance` >= 0 is relative to a query; what is smaller draws nothing. `storage`, "float64" or "float32", is that
+    of what is drawn: with float32 a product is accurate to about 1e-6 of its argument. Raises ValueError for a negative
     tolerance and an unknown storage.
     """
     validate.integer("m", m, 1)

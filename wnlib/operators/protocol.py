@@ -61,10 +61,10 @@ def sample(g, n, d):
     return weights
 
 
-def require(kind, m, n, rng, xp, need, most=None, otherwise=None):
+def require(kind, m, n, rng, xp, need, most=None, otherwise=""):
     """Raise unless m, n and rng are in order, n ≤ `most` where given, and need(m, operators) bytes are free.
 
-    `otherwise` may say, given the bytes that are free, what else to do; by default which m would fit.
+    What would fit is said in the refusal, and `otherwise` names what else can be done.
     """
     m, n = validate.integer("m", m, 1), validate.integer("n", n, 1)
     if most is not None and n > most:
@@ -77,9 +77,7 @@ def require(kind, m, n, rng, xp, need, most=None, otherwise=None):
     def instead(free):
         fits = backend.largest(m, lambda smaller: need(smaller, copies), free)
         fewer = " (or fewer seeds at a time)" if copies > 1 else ""
-        return (otherwise and otherwise(free)) or (
-            f"m = {fits} would fit" if fits else "free some memory first"
-        ) + fewer
+        return (f"m = {fits} would fit" if fits else "free some memory first") + fewer + otherwise
 
     what = f"operator {kind!r} with m = {validate.shown(m)}, n = {validate.shown(n)}"
     backend.require_memory(need(m, copies), what, instead, xp)

@@ -1,4 +1,4 @@
-"""Sweeps of independent cells: what one is and its file (`cells`), who computes (`executors`), and the loop (`work`)."""
+"""Sweeps of independent cells: what one is and its file (`cells`), who computes (`executors`), the loop (`work`)."""
 
 from wnlib.sweep.work import run
 
