@@ -134,7 +134,8 @@ def one_product_weight_normalization(damping=0.1):
 
     With n Gaussian measurements theory gives √(D/n) a product, D = r(2m − r + 1)/2, in the limit of many products and
     with all D dimensions taking part; damping holds some back, and the error falls faster: see notebook
-    *preconditioned_wn*. From about n = D down it fails where PWN may still recover A. Raises ValueError unless damping >= 0.
+    *preconditioned_wn*. From about n = D down it fails where PWN may still recover A. Raises ValueError unless
+    damping >= 0.
     """
     damping = validate.real("damping", damping, 0)
 
