@@ -76,9 +76,10 @@ def weight_normalization(eta, mu=2.0, retraction="polar"):
 def preconditioned_weight_normalization(eta=1.0, mu=2.0, damping=0.1):
     """Return the step of preconditioned weight normalization (PWN), an extension of Algorithm 1.
 
-    In the step of X, Θ is replaced by Θ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F, and the part along X is dropped: in
-    population, at λ = 0 and η = 1, X − G contains range(U) exactly and one step recovers A. Two products with M*M
-    a step. With mu = "exact" Θ is the subject of an exact line search along its gradient, for no further product: see
+    In the step of X, Θ is replaced by Θ(Θ² + λ²I)^{-1} with λ = damping·‖E‖_F, and the part along X is dropped. In
+    population, at η = 1 and Θ = XᵀAX, it converges from every X with rank UᵀX = r_A, whatever the damping, and at λ = 0
+    in one step (notebook *preconditioned_wn* has the proof; for n measurements there is none). Two products with M*M a
+    step. With mu = "exact" Θ is the subject of an exact line search along its gradient, for no further product: see
     `_search_magnitude_first`; use it where μ = 2 is unstable, n < 5.83 r(r+1)/2. Raises ValueError unless
     eta, mu > 0 and damping >= 0.
     """
@@ -131,8 +132,10 @@ def one_product_weight_normalization(damping=0.1):
         T  = W₊ − E₊ + β(Z − W),  β making the step on the tangent space conjugate to Z − W
         X₊ = polar(X + (I − XXᵀ)TXΘ(Θ² + λ²I)^{-1}),  Θ₊ = X₊ᵀTX₊,  λ = damping·‖E₊‖_F
 
-    In units of Gaussian measurements the error shrinks by √(D/n) a product, D = r(2m − r + 1)/2: see notebook 12. Needs
-    n > D; below, PWN goes on. Raises ValueError unless damping >= 0.
+    With n Gaussian measurements theory gives √(D/n) a product, D = r(2m − r + 1)/2, in the limit of many products and
+    with all D dimensions taking part; damping holds some back, and the error falls faster: see notebook
+    *preconditioned_wn*. From about n = D down it fails where PWN may still recover A. Raises ValueError unless
+    damping >= 0.
     """
     damping = validate.real("damping", damping, 0)
 

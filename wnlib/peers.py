@@ -1,4 +1,4 @@
-"""The competitors that notebook 13 races: published methods for the same problem, one step each as in methods.
+"""The competitors that notebook *peers* races: published methods for the same problem, one step each as in methods.
 
 Steps, states and their `estimate` are what they are there; the starts are made from those of methods.
 """
