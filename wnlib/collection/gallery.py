@@ -185,16 +185,9 @@ def _code_cell(cell):
     outputs = [output.text for output in cell.outputs if output.output_type == "stream"]
     data = [output.data for output in cell.outputs if output.output_type in ("execute_result", "display_data")]
     outputs += [d["text/plain"] for d in data if "text/plain" in d and not {"image/png", "text/markdown"} & d.keys()]
-    lines = len(cell.source.splitlines())
     folded = cell.id in FOLDED or cell.id.startswith("figure")
-    return {
-        "kind": "code",
-        "id": cell.id,
-        "html": code(cell.source),
-        "outputs": outputs,
-        "lines": lines,
-        "folded": folded,
-    }
+    shown = {"kind": "code", "id": cell.id, "html": code(cell.source), "outputs": outputs}
+    return shown | {"lines": len(cell.source.splitlines()), "folded": folded}
 
 
 def parameters(source, values):

@@ -1,8 +1,9 @@
 """`make gpu-check`: is CuPy right on this machine's GPU, and how fast? Writes figures/gpu.json, with its date.
 
 Parity: the tests marked `gpu`, among them every public array function and every notebook's code. Reproduction: the
-quick profiles on CuPy against the references that NumPy made. Speed: notebook performance, and the seconds that overparameterization takes at the
-paper's size. Exit status: 0 all passed; 1 something failed, and no record is written; 2 there is no GPU.
+quick profiles on CuPy against the references that NumPy made. Speed: notebook performance, and the seconds that
+overparameterization takes at the paper's size. Exit status: 0 all passed; 1 something failed, and no record is written;
+2 there is no GPU.
 """
 
 import datetime
