@@ -70,7 +70,7 @@ why: $(ENV)  ## say of each notebook which input makes its figure stale
 
 test: $(ENV)  ## lint, format check and all tests; ONLY=operators: those of one room, without the slow ones
 	$(if $(ONLY),,$(PY) -m ruff check . && $(PY) -m ruff format --check .)
-	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 $(if $(ONLY),-m 'not slow' $(wildcard tests/$(ONLY) tests/test_$(ONLY).py))
+	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(if $(ONLY),-m 'not slow' $(wildcard tests/$(ONLY) tests/test_$(ONLY).py))
 
 bench: $(ENV)  ## notebook 19 on this machine, into build/bench: throughput against its limits and against others
 	@$(RUN) 19_performance --output build/bench

@@ -28,6 +28,9 @@ CAPS = {
     "kappas": 3.0,
     "trials": 2,
     "points": 3,
+    "problems_random": 12,
+    "trajectories": 12,
+    "steps_family": 600,
 }
 
 
