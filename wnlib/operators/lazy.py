@@ -85,22 +85,35 @@ class Lazy:
         least = max(self.tolerance, 64 * float(xp.finfo(self._dtype).eps)) * _norms(query)
         outside = np.flatnonzero(_norms(rest) > least)
         fresh = []
-        if outside.size:
-            part = xp.take(rest, xp.asarray(outside), axis=0)
-            part = part - self.directions.combine(self.directions.products(part))
-            for i, floor in enumerate(least[outside][: self.n - len(self.rows)]):
-                u = part[i : i + 1, :]
-                for v in fresh * 2:
-                    u = u - (u @ v.T) * v
-                length = float(_norms(u)[0])
-                if length > floor:
-                    fresh.append(u / length)
+        for i in outside:
+            if len(self.rows) + len(fresh) == self.n:
+                break
+            u = _less(rest[int(i) : int(i) + 1, :], fresh)
+            length = float(_norms(u)[0])
+            if length > least[i]:
+                fresh.append(u / length)
+        if fresh:
+            fresh = self._orthogonal_again(xp.concat(fresh))
         if not fresh:
             return coordinates, rest
         fresh = xp.concat(fresh)
         self._draw(fresh)
         added = query @ fresh.T
         return xp.concat([coordinates, added], axis=-1), rest - added @ fresh
+
+    def _orthogonal_again(self, u):
+        """The second Gram and Schmidt, on directions u (p, d) of size 1: what they lost in the first was rounding.
+
+        Only at size 1 does it leave rounding of *this* size, however small the part was. A list; what rounding made up
+        for the most part is left out.
+        """
+        u, kept = u - self.directions.combine(self.directions.products(u)), []
+        for i in range(u.shape[0]):
+            v = _less(u[i : i + 1, :], kept)
+            length = float(_norms(v)[0])
+            if length > 0.5:
+                kept.append(v / length)
+        return kept
 
     def _draw(self, fresh):
         """Draw the rows that belong to the new directions `fresh` (p, d)."""
@@ -192,6 +205,13 @@ class _Rows:
         if self.count and more * len(self.chunks) >= 2**28:
             progress.note(f"operator 'lazy' holds {backend.gib(2 * more * len(self.chunks))}")
         self.chunks.append(self.xp.zeros((self.size, self.d), dtype=self.like.dtype))
+
+
+def _less(u, directions):
+    """u (1, d) without its part along each of `directions`, orthonormal."""
+    for v in directions:
+        u = u - (u @ v.T) * v
+    return u
 
 
 def _norms(x):
