@@ -31,7 +31,7 @@ def sampled_decay(t, m, r, r_A, n, sigma, eta):
     """Return by which factor the error in the linear phase has shrunk t steps into it, from n Gaussian measurements.
 
     The Gaussian corollary of `local_rate`, for sigma = σ_{r_A} and κ large enough that all else is faster, where Θ's
-    step is stable and n ≳ 2(F + k). The slow error is a vector e in k = m − r dimensions, the weakest eigenvector's
+    step is stable and n ≳ 4(F + k). The slow error is a vector e in k = m − r dimensions, the weakest eigenvector's
     way out of range(X). The other F = r(r + 1)/2 + (r_A − 1)(m − r) dimensions move so much faster that they are at
     each step what least squares makes of them, given e. What is left of M*M for e is S, its block with the fast ones
     eliminated (their Schur complement), so that e₊ = (I − ησ²S)e; nS is Wishart with n − F degrees of freedom.
