@@ -30,7 +30,6 @@ CAPS = {
     "points": 3,
     "problems_random": 12,
     "trajectories": 12,
-    "steps_family": 600,
 }
 
 
