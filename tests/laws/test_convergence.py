@@ -50,6 +50,43 @@ def test_the_bound_holds_to_both_ends_and_is_tight_for_equal_levels():
     assert steps <= np.ceil(laws.burn_in_bound(40.0, np.ones(1), 0.2)) <= 1.3 * steps
 
 
+def test_the_theorem_s_burn_in_ends_within_its_bound_and_after_that_of_the_angles():
+    sigma, eta = np.array([1.0, 0.9, 0.6, 0.5]), 0.8
+    P, Q = laws.random_alignment(80, 8, 4, 200, np.random.default_rng(4))
+    rho_0 = 1 / np.linalg.eigvalsh(P)[:, 0] - 1
+    found = laws.burn_in(P, Q, sigma, eta, 10**5)
+    assert np.all(found <= np.ceil(laws.burn_in_bound(rho_0, sigma, eta, 1 / 7)))
+    assert np.any(found > np.ceil(0.5 * laws.burn_in_bound(rho_0, sigma, eta, 1 / 7)))
+    half_way = np.full(200, np.nan)
+    for t in range(int(found.max()) + 1):
+        half_way = np.where(np.isnan(half_way) & (np.linalg.eigvalsh(P)[:, 0] >= 0.5), t, half_way)
+        P, Q = laws.reduced_step(P, Q, sigma, eta)
+    assert np.all(half_way <= found) and np.any(half_way < found)
+
+
+@pytest.mark.parametrize("signs", ["positive", "any", "pairs"])
+def test_the_error_never_rises_up_to_a_sharp_step(signs):
+    rng = np.random.default_rng(6)
+    sigma = rng.choice([0.1, 0.5, 1.0], (60, 4)) ** rng.choice([0, 1], (60, 1))
+    if signs == "any":
+        sigma *= rng.choice([-1, 1], sigma.shape)
+    if signs == "pairs":  # a rectangle's lift
+        sigma[:, 2:] = -sigma[:, :2]
+    ends = np.maximum(sigma.max(axis=-1), 0) - np.minimum(sigma.min(axis=-1), 0)
+    sigma *= np.sqrt(2 / (ends * np.abs(sigma).max(axis=-1)))[:, None]  # η = 1 is at the limit
+
+    def largest_rise(sigma, r):
+        U, X = (stiefel.random(7, k, rng.spawn(60)) for k in (4, r))
+        A = sym((U * sigma[:, None, :]) @ np.swapaxes(U, 1, 2))
+        start = methods.Directed(X, sym(np.swapaxes(X, 1, 2) @ A @ X))
+        run = lockstep.Run(methods.weight_normalization(1.0), start, A, A)
+        error = lockstep.run(operators.Population(7), {"": run}, 60, record=range(61))[""].squared_error
+        return np.max(np.diff(error, axis=0))
+
+    assert max(largest_rise(sigma, r) for r in (2, 4, 6)) < 1e-12  # r < r_A too
+    assert largest_rise(np.sqrt(1.05) * sigma, 4) > 1e-4
+
+
 def test_the_bound_refuses_a_step_beyond_its_domain():
     with pytest.raises(ValueError, match=r"eta = 1\.5: must be > 0 and at most"):
         laws.tangent_bound(3, 2.0, np.array([1.0, 0.5]), 1.5)

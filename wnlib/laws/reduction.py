@@ -166,13 +166,14 @@ def tangent_bound(t, rho_0, sigma, eta):
     return scipy.special.wrightomega(rho_0 + np.log(rho_0) - _fall(sigma, eta) * np.asarray(t, dtype=float))
 
 
-def burn_in_bound(rho_0, sigma, eta):
-    """Return a number of steps after which no angle between U and range(X) is above 45°; rho_0 as in tangent_bound.
+def burn_in_bound(rho_0, sigma, eta, rho=1.0):
+    """Return a number of steps after which R's largest eigenvalue is at most rho; rho_0 as in tangent_bound.
 
-    (ρ_0 + ln ρ_0 − 1)/(2x'(1 − x'/16)) for ρ_0 > 1, else 0.
+    [ρ_0 − ρ + ln(ρ_0/ρ)]/(2x'(1 − x'/16)) for ρ_0 > ρ, else 0. At rho = 1 no angle between U and range(X) is above
+    45°. Theorem 3.2's burn-in, Tr P >= r_A − ½, ends no sooner than that, and at rho = 1/(2r_A − 1) at the latest.
     """
     rho_0 = np.asarray(rho_0, dtype=float)
-    return np.maximum(rho_0 + np.log(rho_0) - 1, 0) / _fall(sigma, eta)
+    return np.maximum(rho_0 - rho + np.log(rho_0 / rho), 0) / _fall(sigma, eta)
 
 
 def _fall(sigma, eta):
