@@ -2,7 +2,7 @@
 
     python -m wnlib.collection.gallery [--profile paper|quick] [--output DIR]
 
-It needs no network and no server. Templates, style and scripts lie in `wnlib/site`. Mathematics becomes MathML here;
+It needs no network and no server. Templates, style and scripts lie in `site/` beside this file. Mathematics becomes MathML here;
 a formula that cannot be converted ends the build. The page of laws is `wnlib/laws/LAWS.md`.
 
 Exit status: 0 made; 1 a notebook cannot be shown; 2 the request was refused. Problems take one line on stderr.
