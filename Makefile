@@ -46,6 +46,13 @@ help:  ## list the targets (this)
 	@echo 'Options: -j2 runs two notebooks at a time; -k goes on after a failure (but 19, which times the machine, waits for'
 	@echo '         all the others).'
 
+# A target that is none: the nearest of those there are. The name is handed over quoted.
+.DEFAULT:
+	@near=$$( { sed -n 's/^\([a-z-]*\):.*##.*/\1/p' Makefile; ls notebooks | sed -n 's|\(.*\).ipynb$$|figures/\1.pdf|p'; } | \
+	  python3 -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.stdin.read().split(), 1))' \
+	  '$(subst ','\'',$@)' 2>/dev/null); \
+	echo "no target "'$(subst ','\'',$@)'"$${near:+: did you mean $$near?}; make help lists all" >&2; exit 2
+
 figures: $(ENV)  ## regenerate the figures that are not up to date
 	@stale=$$($(RUN) --stale) || exit; \
 	if [ -z "$$stale" ]; then echo 'All figures are up to date.'; exit; fi; \

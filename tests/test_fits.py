@@ -93,37 +93,6 @@ def test_first_below_answers_for_every_member():
     assert fits.first_below([0, 10, 20], error[:, 0], 1) == 20
 
 
-def plateaus(depths, width=40, peak=1.0):
-    """A curve that falls from `peak` into each depth and rises to `peak` again, geometrically."""
-    pieces = [np.geomspace(peak, depth, width, endpoint=False) for depth in depths]
-    return np.concatenate([np.concatenate([p, [d], p[::-1]]) for p, d in zip(pieces, depths, strict=True)])
-
-
-def test_dips_are_the_plateaus_that_fall_far_enough():
-    assert fits.dips(plateaus([1e-2, 0.3, 1e-4])).tolist() == [40, 2 * 81 + 40]
-    assert fits.dips(plateaus([1e-2, 0.3, 1e-4]), fall=2).tolist() == [40, 81 + 40, 2 * 81 + 40]
-    assert fits.dips(plateaus([1e-2, 0.3, 1e-4]), fall=1e3).tolist() == [2 * 81 + 40]
-
-
-def test_a_fall_is_measured_from_the_peak_before_it():
-    # The second dip is as deep as the first, but the peak just before it is low.
-    values = np.concatenate([np.geomspace(1, 1e-3, 40), np.geomspace(1e-3, 5e-3, 40), np.geomspace(5e-3, 1e-3, 40)])
-    values = np.concatenate([values, np.geomspace(1e-3, 1, 40)])
-    assert fits.dips(values).size == 1
-
-
-@pytest.mark.parametrize("values", [np.geomspace(1, 1e-9, 50), np.geomspace(1e-9, 1, 50), np.ones(50), [1.0], []])
-def test_what_never_falls_and_rises_again_has_no_dips(values):
-    assert fits.dips(values).size == 0
-
-
-def test_dips_take_zeros_and_stop_at_divergence():
-    assert fits.dips([1, 0.1, 0, 0.1, 1]).tolist() == [2]
-    assert fits.dips([1, 0.1, 0.01, 0.1, 1, np.nan, np.nan]).tolist() == [2]
-    assert fits.dips([1, 0.1, np.nan, 0.1, 1]).size == 0
-    assert fits.dips([np.nan, np.nan]).size == 0
-
-
 def test_band_is_the_quartiles_of_the_members_that_are_left():
     values = np.array([[0.0, 1, 2, 3, 4], [0, 2, 4, np.nan, np.nan], [np.nan] * 5])
     median, low, high = fits.band(values, axis=-1)

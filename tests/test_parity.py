@@ -32,7 +32,7 @@ NUMPY_ONLY = {
     "laws": {"contraction", "sampled_decay", "crossing_time", "escape_law", "expected_burn_in", "magnitude_threshold"}
     | {"theorem", "gd_tail", "degrees_of_freedom", "reached_dimensions", "noise_floor", "random_alignment"}
     | {"local_rate", "tangent_bound", "burn_in_bound"},
-    "fits": {"line", "between", "exponential", "power_law", "first_below", "dips", "band"},  # of traces
+    "fits": {"line", "between", "exponential", "power_law", "first_below", "band"},  # of traces
 }
 
 

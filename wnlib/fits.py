@@ -1,14 +1,12 @@
-"""Rates, power laws, plateaus and bands read off recorded traces (NumPy, one trajectory at a time).
+"""Rates, power laws and bands read off recorded traces (NumPy, one trajectory at a time).
 
 A trajectory that has diverged is NaN from then on, and so is what is fitted to it.
 """
 
-import itertools
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
 import scipy.stats
 
 
@@ -69,20 +67,6 @@ def first_below(steps, error, level):
     reached = np.asarray(error) <= level
     first = np.asarray(steps, dtype=float)[np.argmax(reached, axis=0)]
     return np.where(reached.any(axis=0), first, np.nan)
-
-
-def dips(values, fall=10.0):
-    """Return indices of the local minima of values (T,) that lie a factor `fall` below the peak before each.
-
-    A dip also counts only when the values rise again, by a factor 1.5 at least, before the end: of the values, or
-    of the part before the first that is NaN. Zeros count as the smallest positive number.
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[: np.argmax(np.isnan(values))] if np.any(np.isnan(values)) else values
-    logs = np.log10(np.maximum(values, np.finfo(float).tiny))
-    minima, _ = scipy.signal.find_peaks(-logs, prominence=np.log10(1.5))
-    falls = [logs[a : b + 1].max() - logs[b] for a, b in itertools.pairwise([0, *minima])]
-    return minima[np.asarray(falls, dtype=float) >= np.log10(fall)]
 
 
 def band(values, axis):

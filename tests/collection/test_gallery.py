@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wnlib import claims, laws, problems
+from wnlib import claims, laws, problems, stiefel
 from wnlib.collection import gallery, jobs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -73,6 +73,9 @@ def test_a_page_in_the_browser(page, site, name):
     if name.removesuffix(".html") in STEMS:
         mathematics(page, name.removesuffix(".html"))
     assert faults == []
+    if name.removesuffix(".html") in STEMS:  # a figure keeps its size on the phone, and scrolls
+        figure = page.locator(".zoom").evaluate("zoom => [zoom.scrollWidth, zoom.clientWidth]")
+        assert figure[0] > 700 > 390 > figure[1]
     root = site.as_uri() + "/"
     assert {url for url in requests if not url.startswith((root, "data:"))} == set()
 
@@ -134,7 +137,7 @@ def test_every_link_leads_somewhere(site):
             if not target.startswith("data:"):
                 path, _, fragment = urllib.parse.unquote(target).partition("#")
                 assert (site / path).is_file() if path else fragment, f"{name}: {target}"
-                assert not fragment or fragment in pages[path or name].ids, f"{name}: {target}"
+                assert not fragment or "=" in fragment or fragment in pages[path or name].ids, f"{name}: {target}"
         assert all("alt" in image for image in page.images), name
 
 
@@ -153,6 +156,30 @@ def test_a_page_shows_what_the_record_says(site):
             assert f"<code>{name}</code></th><td><code>{value}</code>" in text
     index = (site / "index.html").read_text(encoding="utf-8")
     assert [index.find(f'href="{stem}.html"') > 0 for stem in STEMS] == [True] * len(STEMS)
+
+
+def test_the_front_page_tells_every_notebook_in_its_part(page, site):
+    page.goto((site / "index.html").as_uri())
+    assert page.locator("main h2").all_inner_texts()[:4] == ["The paper", "The theorem", "Methods", "Beyond"]
+    assert page.locator(".cards li").count() == len(STEMS)
+    assert all(len(line) > 20 for line in page.locator(".cards .finding").all_inner_texts())
+    assert "$" not in "".join(page.locator(".cards").all_inner_texts())
+
+
+def test_the_front_page_shows_what_is_asked_for(page, site):
+    records = [json.loads((FIGURES / f"{stem}.json").read_text(encoding="utf-8")) for stem in STEMS]
+    page.goto((site / "index.html").as_uri())
+    for label, key, value in [
+        ("what the paper says", "tier", "paper"),
+        ("laws derived here", "tier", "law"),
+        ("not observed", "verdict", "not observed"),
+    ]:
+        page.get_by_label(label, exact=True).check()
+        wanted = [sum(claim[key] == value for claim in record["claims"]) for record in records]
+        assert page.locator(".cards li:visible").count() == sum(map(bool, wanted))
+        assert page.locator(".claims tbody tr.filtered:visible").count() == sum(wanted)
+    page.get_by_label("all", exact=True).check()
+    assert page.locator(".cards li:visible").count() == len(STEMS)
 
 
 # --- the explorer ------------------------------------------------------------------------------------------------
@@ -202,6 +229,45 @@ def test_a_whole_trajectory_is_that_of_wnlib(reduction):
     np.testing.assert_allclose(got, wanted, rtol=1e-9)
 
 
+def test_gradient_descent_is_that_of_wnlib(reduction):
+    """The whole matrix's runs from Y_0 = X_0, in population, against the r_A×r_A recursion."""
+    m, r, sigma, eta, steps = 30, 7, problems.spectrum(3, 4.0, "geometric"), 0.3, 300
+    rng = np.random.default_rng(3)
+    A = np.zeros((m, m))
+    A[:3, :3] = np.diag(sigma)
+    Y = stiefel.random(m, r, rng)
+    P = Y[:3] @ Y[:3].T
+    wanted = [np.sum((Y @ Y.T - A) ** 2)]
+    for _ in range(steps):
+        Y = Y - eta * (Y @ Y.T - A) @ Y
+        wanted.append(np.sum((Y @ Y.T - A) ** 2))
+    got = reduction.evaluate(
+        """([P, sigma, eta, spare, steps]) => {
+             let state = gdStart(P);
+             const errors = [gdError(state, sigma, spare)];
+             for (let t = 0; t < steps; t++) {
+               state = gdStep(state, sigma, eta);
+               errors.push(gdError(state, sigma, spare));
+             }
+             return errors; }""",
+        [P.tolist(), sigma.tolist(), eta, r - 3, steps],
+    )
+    np.testing.assert_allclose(got, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rho", [1.5, 40.0, 3e5])
+def test_the_bound_is_that_of_wnlib(reduction, rho):
+    sigma, eta = problems.spectrum(3, 10.0, "geometric"), 0.7
+    burn_in = float(laws.burn_in_bound(rho, sigma, eta))
+    times = [0.0, 0.5 * burn_in, burn_in, burn_in + 500, 5 * burn_in + 1e5]
+    got = reduction.evaluate(
+        """([times, rho, sigma, eta]) =>
+             [burnInBound(rho, sigma, eta), ...times.map((t) => tangentBound(t, rho, sigma, eta))]""",
+        [times, rho, sigma.tolist(), eta],
+    )
+    np.testing.assert_allclose(got, [burn_in, *laws.tangent_bound(times, rho, sigma, eta)], rtol=1e-9)
+
+
 def test_starts_have_the_law_of_uniform_ones_and_a_seed_means_one_start(reduction):
     """Each P_ℓℓ is Beta(r/2, (m − r)/2), and so is the last Schur complement, with r − r_A + 1 for r."""
     m, r, rank, draws = 30, 5, 3, 1000
@@ -217,33 +283,133 @@ def test_starts_have_the_law_of_uniform_ones_and_a_seed_means_one_start(reductio
     np.testing.assert_array_equal(got, reduction.evaluate(draw, [m, r, rank, draws]))
 
 
+def opened(page, site, setting=""):
+    page.goto((site / "explorer.html").as_uri() + setting)
+    return done(page)
+
+
+def wait(page, condition):
+    """Until the JavaScript `condition` is true; Playwright's own waiting evaluates text, which the page forbids."""
+    for _ in range(600):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"not in 30 s: {condition}")
+
+
+def done(page):
+    """What the page shows once its run is over: the setting and the readings."""
+    wait(page, "document.getElementById('plot').dataset.done === 'true'")
+    names = ["m", "rank", "r", "kappa", "eta"]
+    shown = {name: float(page.locator(f"#{name}-value").inner_text().replace(",", "")) for name in names}
+    readings = {name: page.locator(f"#{name}").inner_text() for name in ("escapes", "mean", "burn-in", "bound", "seed")}
+    return shown | readings
+
+
+def press(page, label, key, times=1):
+    page.get_by_label(label).focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+    return done(page)
+
+
 def test_the_explorer_follows_its_sliders(page, site):
-    """Keys move a slider; more columns bring the predictions down; the run ends where the prediction says."""
-    page.goto((site / "explorer.html").as_uri())
-
-    def reading():
-        page.wait_for_function("document.getElementById('plot').dataset.done === 'true'")
-        escapes = page.locator("#escapes").inner_text().replace(",", " ").split()
-        return float(page.locator("#mean").inner_text().replace(",", "")), escapes
-
-    mean, escapes = reading()
-    assert len(escapes) == 3 or len("".join(escapes)) > 3
-    page.get_by_label("columns of X").focus()
-    for _ in range(30):
-        page.keyboard.press("ArrowRight")
-    more, _ = reading()
-    r = int(page.locator("#r-value").inner_text())
-    assert more < mean and r > 20
-    assert more == pytest.approx(laws.expected_burn_in(200, r, 3, 0.1, 1.0), rel=5e-3)
-    assert "was found at step" in page.get_by_role("status").inner_text()
-    assert page.locator("#plot path.wn").count() == 1 and page.locator("#plot path.level").count() == 3
-    before = page.locator("#escapes").inner_text()
+    """More columns bring the predictions down; the run ends where they say; what is proved holds; a draw is a start."""
+    first = opened(page, site)
+    assert len(first["escapes"].split(", ")) == 3
+    more = press(page, "columns of X", "ArrowRight", 30)
+    assert more["r"] == 50 and float(more["mean"]) < float(first["mean"])
+    assert float(more["mean"]) == pytest.approx(laws.expected_burn_in(200, 50, 3, 0.1, 1.0), rel=5e-3)
+    assert float(more["burn-in"].replace(",", "")) <= float(more["bound"].replace(",", ""))
+    status = page.get_by_role("status").inner_text()
+    assert "was found at step" in status and "gradient descent's" in status
+    for curve, count in {"wn": 1, "gd": 1, "level": 3, "theory": 2}.items():
+        assert page.locator(f"#plot path.{curve}").count() == count
     page.get_by_role("button", name="New draw").click()
-    reading()
-    assert page.locator("#escapes").inner_text() != before and page.locator("#seed").inner_text() == "2"
-    page.get_by_label("rank of the truth").fill("1")  # a lone direction has no condition number
-    reading()
-    assert page.locator("#kappa-value").inner_text() == "1"
+    drawn = done(page)
+    assert drawn["escapes"] != more["escapes"] and drawn["seed"] == "2"
+    lone = press(page, "rank of the truth", "Home")  # a lone direction has no condition number
+    assert (lone["rank"], lone["kappa"]) == (1, 1)
+    assert press(page, "step size", "End")["bound"] == "none for η > 1"
+
+
+def test_a_slider_moves_itself_alone_and_stops_where_the_problem_ends(page, site):
+    opened(page, site)
+    start = page.evaluate("setting")
+    for label, name, ends in [
+        ("size of the matrix", "m", (23, 1e6)),
+        ("rank of the truth", "rank", (1, 6)),
+        ("condition number", "kappa", (1.5, 100)),
+        ("columns of X", "r", (3, 190)),  # 197 to two digits
+    ]:
+        for key, end in zip(("Home", "End"), ends, strict=True):
+            page.get_by_label(label).focus()
+            page.keyboard.press(key)
+            assert page.evaluate("setting") == start | {name: end}
+            shown = page.locator(f"#{name}-value").inner_text().replace(",", "")
+            assert float(shown) == page.evaluate(f"VALUES.{name}[document.getElementById('{name}').value]") == end
+        page.get_by_role("link", name="Reset").click()
+        wait(page, f"setting.{name} === {start[name]}")
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "values"),
+    [
+        ("columns of X", "r", [21, 22, 23]),
+        ("size of the matrix", "m", [210, 220, 230]),
+        ("condition number", "kappa", [11, 12, 13]),
+        ("rank of the truth", "rank", [4, 5, 6]),
+        ("step size", "eta", [1.05, 1.1, 1.15]),
+    ],
+)
+def test_a_key_changes_what_is_displayed(page, site, label, name, values):
+    opened(page, site)
+    assert [press(page, label, "ArrowRight")[name] for _ in values] == values
+    assert press(page, label, "ArrowLeft", 2)[name] == values[0]
+
+
+def test_a_link_reproduces_the_run(page, site):
+    opened(page, site)
+    page.get_by_role("button", name="New draw").click()
+    wanted = press(page, "columns of X", "ArrowRight", 5)
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert done(page) == wanted
+    for link in page.locator(".presets a").all():
+        link.click()
+        asked = {k: float(v) for k, v in urllib.parse.parse_qsl(link.get_attribute("href")[1:])}
+        wait(page, f"location.hash === '{link.get_attribute('href')}'")
+        shown = done(page)
+        assert {name: shown[name] for name in ("m", "rank", "r", "kappa", "eta")} == {
+            name: asked[name] for name in ("m", "rank", "r", "kappa", "eta")
+        }
+    page.go_back()  # every preset is a place to come back to
+    assert done(page) != shown
+
+
+@pytest.mark.parametrize(
+    "setting", ["#m=5&r=900&rank=6", "#m=-1&kappa=nan&eta=1e9&seed=x", "#<b>", "#m=1e99&r=0&rank=0"]
+)
+def test_a_wrong_link_is_a_setting_all_the_same(page, site, setting):
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    shown = opened(page, site, setting)
+    assert shown["rank"] <= shown["r"] <= shown["m"] - shown["rank"] and faults == []
+
+
+def test_a_resize_keeps_the_run(page, site):
+    opened(page, site, "#m=1000000&rank=3&r=10&kappa=100&eta=0.05&seed=1")  # has no end within the limit
+    page.reload()
+    wait(page, "run.t > 1000")
+    before = page.evaluate("run.t")
+    page.set_viewport_size({"width": 390, "height": 850})
+    wait(page, "document.querySelector('#plot svg').getAttribute('width') < 390")
+    assert page.evaluate("run.t") >= before
+    ended = done(page)
+    page.set_viewport_size({"width": 1200, "height": 850})
+    wait(page, "document.querySelector('#plot svg').getAttribute('width') > 390")
+    assert done(page) == ended and page.evaluate("run.t") == 400000
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -262,7 +428,9 @@ def spoiled(folder, source):
     return folder
 
 
-@pytest.mark.parametrize("formula", [r"$\unheardof{x}$", r"$$\left( x$$", r"$x^$"])
+@pytest.mark.parametrize(
+    "formula", [r"$\unheardof{x}$", r"$$\left( x$$", r"$x^$", r"$\text{<script>alert(1)</script>}$"]
+)
 def test_a_formula_that_cannot_be_shown_ends_the_build(tmp_path, formula):
     output = tmp_path / "site"
     with pytest.raises(jobs.Problem, match=rf"{STEMS[0]}, cell \S+: formula \$.*\$: ") as problem:
@@ -270,11 +438,53 @@ def test_a_formula_that_cannot_be_shown_ends_the_build(tmp_path, formula):
     assert problem.value.status == 1 and not output.exists()
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path, capsys):
-    (tmp_path / "thesis.tex").write_text("years of work")
+PLANTED = """
+
+<script>document.title = "taken"</script> <img src="x" onerror="document.title = 'taken'">
+[one](javascript:document.title='taken') [two](JaVaScript&#58;document.title='taken') [three](<java\tscript:1>)
+<iframe srcdoc="<script>parent.document.title='taken'</script>"></iframe>
+
+<div onclick="document.title = 'taken'" style="color: red">four</div>
+"""
+
+
+def test_html_and_scripts_of_a_notebook_stay_text(page, tmp_path):
+    """Planted in a notebook they are shown; planted in the page behind the templates' back the policy holds them."""
+    gallery.build(spoiled(tmp_path / "figures", PLANTED), tmp_path / "site")
+    path = tmp_path / "site" / f"{STEMS[0]}.html"
+    page.goto(path.as_uri())
+    title = page.title()
+    assert page.locator("script, iframe, [onclick], [onerror], [style]").count() == 0
+    assert [a for a in page.eval_on_selector_all("a", "all => all.map(a => a.protocol)") if a != "file:"] == []
+    assert "<script>" in page.locator("main").inner_text()
+    for link in ("one", "two"):
+        page.get_by_role("link", name=link, exact=True).click()
+    page.get_by_text("four").click()
+    assert page.title() == title
+    bare = (
+        "<script>document.title = 'taken'</script><i style='position: fixed' onclick=\"document.title = 'taken'\">x</i>"
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace("</main>", f"{bare}</main>"), encoding="utf-8")
+    page.goto(path.as_uri())
+    page.locator("main > i").click()
+    assert page.title() == title
+    assert page.locator("main > i").evaluate("i => getComputedStyle(i).position") == "static"
+
+
+@pytest.mark.parametrize("there", ["thesis.tex", "explorer.js", "index.html"])
+def test_a_folder_that_no_gallery_made_is_not_replaced(tmp_path, capsys, there):
+    (tmp_path / there).write_text("years of work")
     assert gallery.main(["--output", str(tmp_path)]) == 2
-    assert "holds something else than a gallery" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert "holds something that no gallery made" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+
+
+def test_its_own_folder_is_replaced(tmp_path):
+    figures = spoiled(tmp_path / "figures", "")
+    for _ in range(2):
+        gallery.build(figures, tmp_path / "site")
+        assert not (tmp_path / "site" / "old.html").exists()
+        (tmp_path / "site" / "old.html").touch()
 
 
 def test_without_results_there_is_no_gallery(tmp_path):

@@ -131,6 +131,9 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
         (["figures", "PROFILE=slow"], "PROFILE=slow: choose paper, quick or extended"),
         (["figures", "BACKEND=abacus"], "BACKEND=abacus: choose auto, numpy or cupy"),
         (["figures", "PYTHON=no-such-python"], "PYTHON=no-such-python: not found"),
+        (["fgures"], "no target fgures: did you mean figures?; make help lists all"),
+        (["zzzz'; touch harm; '"], "no target zzzz'; touch harm; '; make help lists all"),
+        (["figures/01_onne.pdf", PYTHON], "no notebook '01_onne' in notebooks; did you mean 01_one? there are: 01_one"),
         (["figures/07_no.pdf", PYTHON], "no notebook '07_no' in notebooks; there are: 01_one"),
         (["figures/01_one.pdf", PYTHON, "PARAMS=m=1"], "--set: 01_one has no parameter 'm'; it has: n, stem"),
     ],
@@ -140,7 +143,7 @@ def test_bad_requests_take_one_line(project, arguments, message):
     status, _, err, _ = make(project, *arguments)
     lines = [line for line in err.splitlines() if not (line.startswith("make: ***") and message not in line)]
     assert status == 2 and len(lines) == 1 and message in lines[0], err
-    assert not (project / "figures").exists() and not (project / ".venv").exists()
+    assert not any((project / name).exists() for name in ("figures", ".venv", "harm"))
 
 
 def test_python_that_lacks_packages(project):

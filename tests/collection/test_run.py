@@ -305,6 +305,34 @@ def test_quick_profile_and_overrides_leave_figures_alone(published):
     assert not (published / "build" / "stamps" / "custom").exists()
 
 
+def test_a_list_may_have_spaces_that_make_parts(published, monkeypatch):
+    monkeypatch.setattr(jobs, "ROOT", published)
+    monkeypatch.setattr(jobs, "NOTEBOOKS", published / "notebooks")
+    job = jobs.request(STEM, settings=["kappas=[20,", "40,", "60]", "n=4"])
+    assert job.overrides == {"kappas": [20.0, 40.0, 60.0], "n": 4}
+
+
+@pytest.mark.parametrize(
+    ("before", "parameters", "wanted"),
+    [
+        ("not observed", {"n": 2}, "1 not observed, as expected at this size (b)"),
+        ("confirmed", {"n": 2}, "1 not observed, was confirmed in the reference (b)"),
+        ("not observed", {"n": 3}, "1 not observed (b)"),
+        (None, {"n": 2}, "1 not observed (b)"),
+    ],
+)
+def test_alarm_is_for_what_differs_from_the_reference(tmp_path, monkeypatch, before, parameters, wanted):
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    folder = tmp_path / "tests" / "reference" / "quick"
+    folder.mkdir(parents=True)
+    known = {"parameters": {"n": 2}, "claims": [{"id": "b", "verdict": before}] if before else []}
+    (folder / f"{STEM}.json").write_text(json.dumps(known))
+    claims = [{"id": "a", "verdict": "confirmed"}, {"id": "b", "verdict": "not observed"}]
+    record = {"claims": claims, "parameters": parameters, "cost": {"seconds": 1.0, "peak_gib": 1.0}}
+    job = jobs.Job(STEM, "quick", None, parameters, {}, tmp_path, None)
+    assert run._report(job, record).endswith(f"claims: 1 confirmed, {wanted}")
+
+
 # --- requests refused before anything starts ---------------------------------------------------------------
 
 REFUSED = {

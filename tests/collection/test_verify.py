@@ -149,6 +149,15 @@ def test_records_without_a_run_here_are_not_taken_for_reproduced(tmp_path, monke
     assert "| make quick |  |  | not run here |" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("outcome", "status"), [("yes", 0), ("NO", 1)])
+def test_what_was_not_run_is_told_and_no_error_beside_what_was(monkeypatch, capsys, outcome, status):
+    monkeypatch.setattr(verify, "_run_here", lambda stem, profile: stem == STEM)
+    monkeypatch.setattr(verify, "results", lambda *_: "there")
+    monkeypatch.setattr(verify, "compare", lambda *_: [["a", "", "", "", "", outcome]])
+    assert verify.main(["--profile", "quick"]) == status
+    assert "notebooks not run here" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -2,7 +2,7 @@
 
     python -m wnlib.collection.gallery [--profile paper|quick] [--output DIR]
 
-It needs no network and no server. Templates, style and scripts lie in `wnlib/site`. Mathematics becomes MathML here;
+It needs no network and no server. Templates, style and scripts lie in `site/` beside this file. Mathematics becomes MathML here;
 a formula that cannot be converted ends the build. The page of laws is `wnlib/laws/LAWS.md`.
 
 Exit status: 0 made; 1 a notebook cannot be shown; 2 the request was refused. Problems take one line on stderr.
@@ -39,7 +39,8 @@ from wnlib.collection.jobs import Problem
 
 SITE = Path(__file__).with_name("site")
 LAWS = Path(laws.__file__).with_name("LAWS.md")
-THUMBNAIL = 640  # pixels across
+MARK = ".wnlib-gallery"  # file in a folder that a gallery made and may replace
+THUMBNAIL = 960  # pixels across
 FOLDED = {"imports", "figure", "claims"}  # cells whose code is shown on request
 
 # --- text ----------------------------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ FOLDED = {"imports", "figure", "claims"}  # cells whose code is shown on request
 def mathml(latex, display="inline"):
     """Return LaTeX as MathML; ValueError for a formula, or a command in it, that cannot be converted."""
     try:
-        made = latex2mathml.converter.convert(latex, display=display)
+        made = latex2mathml.converter.convert(latex.replace("<", r"\lt "), display=display)  # and no tag in \text
     except Exception as error:  # its errors have no common base
         raise ValueError(f"formula ${latex}$: {type(error).__name__} {error}") from None
     if unknown := re.search(r"\\\w+", re.sub("<[^>]*>", "", made)):
@@ -78,10 +79,10 @@ CONVENTIONS = {
 
 
 class _Renderer(IPythonRenderer):
-    """Jupyter's own Markdown, but mathematics becomes MathML."""
+    """Jupyter's own Markdown, but mathematics becomes MathML, HTML is shown as text and links lead to pages only."""
 
     def __init__(self):
-        super().__init__(escape=False, exclude_anchor_links=True)
+        super().__init__(escape=True, allow_harmful_protocols=None, exclude_anchor_links=True)
 
     def inline_math(self, body):
         return mathml(body)
@@ -97,6 +98,7 @@ class _Renderer(IPythonRenderer):
 def markdown(source):
     """Return Markdown with mathematics as HTML."""
     made = MarkdownWithMath(renderer=_Renderer()).render(source)
+    made = re.sub(r'(<t[dh]) style="text-align:\w+"', r"\1", made)  # the page's policy allows no style in a tag
     # A line must not begin with the full stop after a formula.
     made = re.sub(r"(<math(?:(?!</math>).){,600}</math>)([-.,;:)’]+)", r'<span class="whole">\1\2</span>', made)
     # A wide table scrolls by itself, with the keyboard too.
@@ -141,7 +143,8 @@ def book(folder, stem):
     where = "title"
     try:
         first, *cells = notebook.cells
-        heading, claim, rest = [*first.source.split("\n\n", 2), ""][:3]
+        # A lead that ends in a colon goes on: with its formula, its list.
+        heading, claim, rest = [*re.split(r"(?<!:)\n\n", first.source, maxsplit=2), ""][:3]
         title = re.sub(r"^# *(\d\d *· *)?", "", heading)
         page = {
             "stem": stem,
@@ -255,10 +258,11 @@ def build(folder, output, profile="paper"):
         loader=jinja2.FileSystemLoader(SITE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     templates.filters["typeset"] = typeset
-    if output.exists() and any(output.iterdir()) and not (output / "explorer.js").is_file():
-        raise Problem(2, f"{output} holds something else than a gallery, which would replace it; name another --output")
+    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
+        raise Problem(2, f"{output} holds something that no gallery made and would be lost; name another --output")
     shutil.rmtree(output, ignore_errors=True)
     (output / "thumbnails").mkdir(parents=True)
+    (output / MARK).touch()
     for page in books:
         for name in jobs.OUTPUTS:
             path = output / "figures" / name.format(page["stem"])

@@ -83,7 +83,11 @@ def parameters_of(stem):
     """
     path = NOTEBOOKS / f"{stem}.ipynb"
     if stem not in stems():
-        raise Problem(2, f"no notebook {stem!r} in {short(NOTEBOOKS)}; there are: {', '.join(stems()) or 'none'}")
+        import difflib
+
+        near = difflib.get_close_matches(stem, stems(), 1)
+        hint = f" did you mean {near[0]}?" if near else ""
+        raise Problem(2, f"no notebook {stem!r} in {short(NOTEBOOKS)};{hint} there are: {', '.join(stems()) or 'none'}")
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
@@ -146,6 +150,17 @@ def _asked(stem, profile, settings, backend):
     return asked | ({"backend": (backend, "--backend")} if backend else {})
 
 
+def _whole(settings):
+    """Put together again what make parted at the spaces within a list: kappas=[20, 40]."""
+    whole = []
+    for piece in settings:
+        if whole and whole[-1].count("[") > whole[-1].count("]"):
+            whole[-1] += f" {piece}"
+        else:
+            whole.append(piece)
+    return whole
+
+
 def request(stem, profile="paper", backend=None, settings=(), output=None):
     """Check one request completely and return its Job; Problem (2) for anything wrong in it.
 
@@ -153,7 +168,7 @@ def request(stem, profile="paper", backend=None, settings=(), output=None):
     """
     known = parameters_of(stem)
     overrides = {}
-    for name, (value, where) in _asked(stem, profile, settings, backend).items():
+    for name, (value, where) in _asked(stem, profile, _whole(settings), backend).items():
         if name not in known:
             import difflib
 

@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -229,11 +228,26 @@ def _publish(job, staging, inputs):
 # --- the command line ------------------------------------------------------------------------------------------
 
 
+def _known(job, record):
+    """The verdicts of tests/reference, {id: verdict}, where it was made with the same parameters; else {}."""
+    path = jobs.ROOT / "tests" / "reference" / job.profile / f"{job.stem}.json"
+    try:
+        reference = json.loads(path.read_text(encoding="utf-8"))
+        return {c["id"]: c["verdict"] for c in reference["claims"] if reference["parameters"] == record["parameters"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _report(job, record):
-    verdicts = Counter(claim["verdict"] for claim in record["claims"])
-    missed = ", ".join(claim["id"] for claim in record["claims"] if claim["verdict"] == "not observed")
-    named = {"not observed": f" ({missed})"}
-    claims = ", ".join(f"{n} {verdict}{named.get(verdict, '')}" for verdict, n in sorted(verdicts.items())) or "none"
+    known = _known(job, record)
+    ended = {}
+    for claim in record["claims"]:
+        verdict, before = claim["verdict"], known.get(claim["id"])
+        if verdict == "not observed" and before:
+            verdict += ", as expected at this size" if before == verdict else f", was {before} in the reference"
+        ended.setdefault(verdict, []).append(claim["id"])
+    parts = [f"{len(ids)} {v}" + f" ({', '.join(ids)})" * v.startswith("not") for v, ids in sorted(ended.items())]
+    claims = ", ".join(parts) or "none"
     seconds, peak = (float(f"{record['cost'][name]:.2g}") for name in ("seconds", "peak_gib"))
     cost = f"done in {seconds:g} s, peak {peak:g} GiB"
     where = record.get("environment", {})

@@ -1,5 +1,5 @@
 "use strict";
-// The exact reduction of wnlib.theory in plain JavaScript: weight normalization in population at μ = 2, whatever m is.
+// The exact reduction of wnlib.laws in plain JavaScript: weight normalization in population at μ = 2, whatever m is.
 // P = UᵀXXᵀU and Q = I − P are r_A×r_A matrices, here arrays of rows.
 
 const size = (A) => A.length;
@@ -43,7 +43,7 @@ function solve(A, B) {
   return rows.map((row) => row.slice(n));
 }
 
-// theory.reduced_step: (P₊, Q₊).
+// laws.reduced_step: (P₊, Q₊).
 function step(P, Q, sigma, eta) {
   const scaled = (A) => fill(size(A), (i, j) => sigma[i] * A[i][j] * sigma[j]);
   const C = scaled(P);
@@ -56,7 +56,7 @@ function step(P, Q, sigma, eta) {
   ];
 }
 
-// theory.reduced_error: ‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ).
+// laws.reduced_error: ‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ).
 function squaredError(Q, sigma) {
   let sum = 0;
   for (let i = 0; i < size(Q); i++) {
@@ -92,16 +92,56 @@ function eigenvalues(A) {
   return M.map((row, i) => row[i]).sort((a, b) => b - a);
 }
 
-// theory.escape_times: t_ℓ = 1/(2η λ_ℓ(ΣP_0Σ)).
+// laws.escape_times: t_ℓ = 1/(2η λ_ℓ(ΣP_0Σ)).
 const escapeTimes = (P, sigma, eta) =>
   eigenvalues(fill(size(P), (i, j) => sigma[i] * P[i][j] * sigma[j])).map((c) => 1 / (2 * eta * c));
 
-// theory.gd_tail: gradient descent's ‖YYᵀ − A‖_F at step t, r > r_A.
+// Gradient descent in population from Y_0 = X_0, exact. In columns of which the first r_A span range(X_0ᵀU): F = UᵀY and
+// K = YᵀY − FᵀF there, r_A×r_A; each of the r − r_A others is orthogonal to the rest and keeps a squared length s.
+function gdStart(P) {
+  const F = cholesky(P);
+  return { F, K: onePlus(-1, product(transpose(F), F)), s: 1 };
+}
+function gdStep({ F, K, s }, sigma, eta) {
+  const G = product(transpose(F), F), H = fill(size(F), (i, j) => (i === j ? 1 : 0) - eta * (G[i][j] + K[i][j]));
+  const moved = product(F, H);
+  return {
+    F: fill(size(F), (i, j) => moved[i][j] + eta * sigma[i] * F[i][j]),
+    K: symmetric(product(product(H, K), H)),
+    s: s * (1 - eta * s) ** 2,
+  };
+}
+
+// ‖YYᵀ − A‖_F² = ‖FFᵀ − Σ‖² + 2 tr(FᵀFK) + tr(K²) + (r − r_A)s².
+function gdError({ F, K, s }, sigma, spare) {
+  const inside = product(F, transpose(F)), G = product(transpose(F), F);
+  let sum = spare * s ** 2;
+  for (let i = 0; i < size(F); i++)
+    for (let j = 0; j < size(F); j++)
+      sum += (inside[i][j] - (i === j ? sigma[i] : 0)) ** 2 + 2 * G[i][j] * K[i][j] + K[i][j] ** 2;
+  return sum;
+}
+
+// laws.gd_tail: gradient descent's ‖YYᵀ − A‖_F at step t, r > r_A.
 const gdTail = (t, m, r, rank, eta) => Math.sqrt(Math.min(r, m) - rank) / (2 * eta * t);
 
-// theory.expected_burn_in: the mean of the last escape time.
+// laws.expected_burn_in: the mean of the last escape time.
 const expectedBurnIn = (m, r, rank, sigma, eta) =>
   r > rank + 1 ? (m - rank - 1) / (2 * eta * sigma ** 2 * (r - rank - 1)) : Infinity;
+
+// laws.burn_in_bound and laws.tangent_bound, for η ≤ 1: no angle between U and range(X) is above 45° after the former,
+// and R = P⁻¹ − I is at most the latter, the w with w + ln w = ρ_0 + ln ρ_0 − fall·t.
+function fall(sigma, eta) {
+  const x = eta * Math.min(...sigma) ** 2, y = x / (1 + x / 4);
+  return 2 * y * (1 - y / 16);
+}
+const burnInBound = (rho, sigma, eta) => Math.max(rho + Math.log(rho) - 1, 0) / fall(sigma, eta);
+function tangentBound(t, rho, sigma, eta) {
+  const z = rho + Math.log(rho) - fall(sigma, eta) * t;
+  let w = z > 1 ? z : Math.exp(z);
+  if (z > -30) for (let k = 0; k < 8; k++) w *= (1 + z - Math.log(w)) / (1 + w); // Newton's
+  return w;
+}
 
 // problems.spectrum, geometric.
 const spectrum = (rank, kappa) => Array.from({ length: rank }, (_, i) => (rank === 1 ? 1 : kappa ** (-i / (rank - 1))));
@@ -127,7 +167,7 @@ function generator(seed) {
   return { uniform, normal, chiSquare: (degrees) => 2 * gamma(degrees / 2) };
 }
 
-// theory.random_alignment: (P_0, Q_0), matrix-variate Beta(r/2, (m − r)/2) from two Wishart matrices. Its law is
+// laws.random_alignment: (P_0, Q_0), matrix-variate Beta(r/2, (m − r)/2) from two Wishart matrices. Its law is
 // invariant under rotations, so the Cholesky root of their sum serves as well as the symmetric one.
 function randomAlignment(m, r, rank, random) {
   const wishart = (degrees) => {
