@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 from wnlib.collection import depends, files, jobs
@@ -88,21 +87,22 @@ def _one_thread():
 
 
 def folder():
-    """Where the finished cells are: WNLIB_SWEEPS, else build/sweeps."""
-    return Path(os.environ.get("WNLIB_SWEEPS") or jobs.BUILD / "sweeps")
+    """Where the finished cells are: WNLIB_SWEEPS, seen from the root, else build/sweeps."""
+    return jobs.ROOT / (os.environ.get("WNLIB_SWEEPS") or "build/sweeps")
 
 
 def load(address):
     """Return a finished cell's record, None when there is none; ValueError when its file is damaged."""
     path = folder() / f"{address}.json"
     try:
-        record = json.loads(path.read_bytes())
-        checksum = record.pop("checksum")
-        if (checksum, record["address"]) == (digest(record), address):
+        record = files.parsed(path)
+        if (record.pop("checksum"), record["address"]) == (digest(record), address):
             return record
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except PermissionError:
+        raise
+    except Exception:  # a damaged file can raise anything
         pass
     raise ValueError(f"{jobs.short(path)} is damaged")
 
