@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -119,12 +120,22 @@ def save(cell, address, text, seconds):
     return record
 
 
+def _trusted(place):
+    """Problem (2) for a folder in which strangers could put results: everybody's, or not ours nor our group's."""
+    found = place.stat()
+    team = found.st_mode & stat.S_IWGRP and found.st_gid in (os.getegid(), *os.getgroups())
+    if found.st_mode & stat.S_IWOTH or not (os.geteuid() in (0, found.st_uid) or team):
+        raise Problem(2, f"{jobs.short(place)}: others could put results there; chmod o-w it, or set WNLIB_SWEEPS")
+
+
 @contextmanager
 def locks():
     """Yield claim(address) and release(address): a lock on one byte for each cell, which dies with this process."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        lock = (folder() / "lock").open("a")
+        _trusted(folder())
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        lock = os.fdopen(os.open(folder() / "lock", flags, 0o666), "wb")
     except OSError as error:
         raise Problem(2, f"cannot write {jobs.short(folder())}: {error.strerror}; set WNLIB_SWEEPS") from None
 
