@@ -27,6 +27,8 @@ def execute(task):
     task, ending = json.loads(task), threading.Lock()
     staging, managers, cells = Path(task["staging"]), [], []
     threading.Thread(target=_die_with_parent, args=(task["staging"], task["scratch"], ending), daemon=True).start()
+    if not any(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
+        import matplotlib.font_manager  # noqa: F401  makes it, which it may remark on: not in the executed copy
     # jsonschema would compile a grammar of addresses on import, which takes longer than all the rest.
     sys.modules["rfc3987_syntax"] = None
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
