@@ -94,7 +94,8 @@ def _exclusive(job):
         lock.truncate(0)
         print(os.getpid(), end="", file=lock, flush=True)
         with suppress(OSError):
-            shutil.rmtree(os.readlink(staging / "scratch"), ignore_errors=True)
+            if Path(left := os.readlink(staging / "scratch")).name.startswith("wnlib-"):
+                shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         # Socket addresses hold about 100 bytes; a long temporary folder would not leave room.
