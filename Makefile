@@ -7,28 +7,34 @@ PYTHON :=
 CUDA :=
 ONLY :=
 
-ifeq ($(filter paper quick extended,$(PROFILE)),)
-$(error PROFILE=$(PROFILE): choose paper, quick or extended)
+ifneq ($(filter paper quick extended,$(value PROFILE)),$(value PROFILE))
+$(error PROFILE=$(value PROFILE): choose paper, quick or extended)
 endif
-ifeq ($(filter auto numpy cupy,$(or $(BACKEND),auto)),)
-$(error BACKEND=$(BACKEND): choose auto, numpy or cupy)
+ifneq ($(filter auto numpy cupy,$(value BACKEND)),$(value BACKEND))
+$(error BACKEND=$(value BACKEND): choose auto, numpy or cupy)
 endif
 
 # The environment: .venv, made from the lock; or the interpreter that PYTHON names, taken as it is. The stamp
 # carries the lock's checksum, so that touching the lock reinstalls nothing and changing it always does.
-ifeq ($(PYTHON),)
+ifeq ($(value PYTHON),)
 PY := .venv/bin/python
 ENV := .venv/lock-$(shell cksum < requirements.lock | tr -s ' \t' '-')
 ifeq ($(BACKEND),cupy)
 ENV += .venv/cuda
 endif
 else
-PY := $(PYTHON)
+PY = "$$INTERPRETER"
 ENV := check-python
 endif
 
-RUN = $(PY) -m wnlib.collection.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(foreach setting,$(PARAMS),--set '$(setting)')
+# What users type reaches the shell in its environment, as it is: nothing in it is expanded or run.
+unexport PARAMS PYTHON CUDA ONLY
+export SETTINGS := $(value PARAMS)
+export INTERPRETER := $(value PYTHON)
+export CUDA_VERSION := $(value CUDA)
+quoted = '$(subst ','\'',$(1))'
+RUN = set -f; set --; for setting in $$SETTINGS; do set -- "$$@" --set "$$setting"; done; \
+	$(PY) -m wnlib.collection.run --profile $(PROFILE) $(if $(BACKEND),--backend $(BACKEND)) "$$@"
 
 .DEFAULT_GOAL := help
 .PHONY: help figures quick why test bench gpu-check claims verify references gallery lock info clean check-python FORCE
@@ -66,7 +72,7 @@ quick:  ## the same with small parameters, two at a time, into build/quick (a mi
 OUTPUTS := figures/%.pdf figures/%.png figures/%.json figures/%.npz figures/executed/%.ipynb
 .PRECIOUS: $(OUTPUTS)
 $(OUTPUTS): FORCE $(ENV)
-	@$(RUN) $*
+	@$(RUN) $(call quoted,$*)
 
 # It measures the machine: alone, after all the others that were asked for.
 TIMED := figures/19_performance.pdf
@@ -99,15 +105,16 @@ gallery: $(ENV)  ## a web site of the executed notebooks, in build/gallery/index
 	@$(PY) -m wnlib.collection.gallery --profile $(PROFILE)
 
 lock: $(ENV)  ## pin the dependencies of pyproject.toml anew (UPGRADE=1: to the newest versions)
-	$(PY) -m uv pip compile pyproject.toml --extra notebooks --extra dev --extra cluster --universal \
-	  --fork-strategy fewest --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	  --no-annotate --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
+	@compile='$(PY) -m uv pip compile pyproject.toml --universal --fork-strategy fewest --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --quiet $(if $(UPGRADE),--upgrade)'; \
+	eval "$$compile --extra notebooks --extra dev --extra cluster -o requirements.lock" && for cuda in 12 13; do \
+	  eval "$$compile --extra cuda$$cuda -c requirements.lock -o requirements-cuda$$cuda.lock" || exit; done
 
 info: $(ENV)  ## versions, processor, threads, GPU
 	@$(PY) -c "$$INFO"
 
 clean:  ## remove build/: stamps, quick and custom figures; not the finished cells of sweeps, nor figures/ and .venv
-	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name sweeps -exec rm -rf {} +
+	@[ ! -d build ] || find build/ -mindepth 1 -maxdepth 1 ! -name sweeps -exec rm -rf {} +
 
 # --- environment ---------------------------------------------------------------------------------------
 
@@ -116,22 +123,21 @@ INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(PY),$(PY
 EDITABLE = $(INSTALL) --no-build-isolation --editable
 
 .venv/lock-%:
-	@python=; for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	@exec 9>.venv.lock; python=; for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	  if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo 'No Python >= 3.11 on PATH: install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; \
 	fi; \
+	$$python -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'; [ ! -e $@ ] || exit 0; \
 	echo "Setting up .venv from requirements.lock with $$($$python --version) ..."; \
 	rm -rf .venv; \
 	if command -v uv >/dev/null; then uv venv --quiet --python "$$(command -v $$python)" .venv; \
-	else $$python -m venv .venv; fi
-	@$(INSTALL) --require-hashes -r requirements.lock
-	@$(EDITABLE) . --no-deps
-	@touch $@
+	else $$python -m venv .venv; fi; \
+	$(INSTALL) --require-hashes -r requirements.lock && $(EDITABLE) . --no-deps && touch $@
 
 .venv/cuda: | $(firstword $(ENV))
-	@cuda='$(CUDA)'; \
+	@cuda="$$CUDA_VERSION"; \
 	if [ -z "$$cuda" ]; then \
 	  if ! command -v nvidia-smi >/dev/null; then \
 	    echo 'BACKEND=cupy: no nvidia-smi on PATH; use BACKEND=numpy, or name the CUDA version: CUDA=12 or 13' >&2; exit 1; \
@@ -139,19 +145,20 @@ EDITABLE = $(INSTALL) --no-build-isolation --editable
 	  cuda=$$(nvidia-smi | sed -n 's/.*CUDA[ A-Z]* Version: *\([0-9]*\).*/\1/p'); \
 	fi; \
 	case $$cuda in \
-	  12|13) $(EDITABLE) ".[cuda$$cuda]";; \
+	  12|13) $(INSTALL) --require-hashes -r "requirements-cuda$$cuda.lock";; \
 	  *) echo "BACKEND=cupy: CUDA version '$$cuda'; 12 and 13 are supported (CUDA=12 overrides)" >&2; exit 1;; \
 	esac
 	@touch $@
 
 check-python:
-	@command -v $(PYTHON) >/dev/null || { echo 'PYTHON=$(PYTHON): not found' >&2; exit 1; }
-	@$(PYTHON) -c "$$CHECK"
+	@command -v $(PY) >/dev/null || { printf 'PYTHON=%s: not found\n' $(PY) >&2; exit 1; }
+	@$(PY) -c "$$CHECK"
 
 define CHECK
-import re, sys
+import os, re, sys
+named = "PYTHON=" + os.environ["INTERPRETER"]
 if sys.version_info < (3, 11):
-    sys.exit("PYTHON=$(PYTHON): Python 3.11 or newer is needed; it is " + sys.version.split()[0])
+    sys.exit(named + ": Python 3.11 or newer is needed; it is " + sys.version.split()[0])
 import tomllib
 from importlib.util import find_spec
 from importlib.metadata import distributions
@@ -160,7 +167,7 @@ project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 wanted = project["dependencies"] + project["optional-dependencies"]["notebooks"]
 missing = [n for n in (re.match("[\\w-]+", w)[0] for w in wanted) if n not in installed]
 if missing:
-    sys.exit("PYTHON=$(PYTHON): it lacks " + ", ".join(missing) + "; pip install -r requirements.lock, or leave PYTHON out")
+    sys.exit(named + ": it lacks " + ", ".join(missing) + "; pip install -r requirements.lock, or leave PYTHON out")
 endef
 
 define INFO

@@ -1,5 +1,3 @@
-import builtins
-import io
 import json
 import re
 import sys
@@ -59,16 +57,30 @@ def test_an_array_names_its_namespace(xp):
 
 
 @pytest.mark.parametrize(
-    "limit, used, free", [("max", "5", 1000), ("900", "100", 800), ("9000", "100", 1000), ("900", "950", 0)]
+    "own, groups, free",
+    [
+        ("0::/", {"": ("max", "5")}, 1000),
+        ("0::/", {"": ("900", "100")}, 800),
+        ("0::/", {"": ("9000", "100")}, 1000),
+        ("0::/", {"": ("900", "950")}, 0),
+        ("0::/a/b", {"a/b": ("max", "5"), "a": ("600", "100")}, 500),  # nested: the outer one binds
+        ("0::/a/b", {"a/b": ("300", "100"), "a": ("600", "100")}, 200),
+        ("0::/elsewhere", {"": ("700", "100")}, 600),  # a container's own view of its group
+        ("7:cpu,memory:/a\n0::/a", {"memory/a": ("400", "100")}, 300),  # version 1
+        ("7:memory:/a", {"memory/a": ("9223372036854771712", "100"), "memory": ("500", "100")}, 400),
+        ("nonsense", {}, 1000),
+    ],
 )
-def test_a_containers_memory_limit_counts(monkeypatch, limit, used, free):
-    files = {"/sys/fs/cgroup/memory.max": limit + "\n", "/sys/fs/cgroup/memory.current": used + "\n"}
-    real_open, real_exists = builtins.open, backend.os.path.exists
+def test_the_memory_limits_of_all_control_groups_count(tmp_path, monkeypatch, own, groups, free):
+    names = {True: ("memory.limit_in_bytes", "memory.usage_in_bytes"), False: ("memory.max", "memory.current")}
+    for folder, numbers in groups.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name, number in zip(names[folder.startswith("memory")], numbers, strict=True):
+            (tmp_path / folder / name).write_text(number + "\n")
+    (tmp_path / "own").write_text(own + "\n")
+    found = list(backend._memory_groups(tmp_path, tmp_path / "own"))
+    monkeypatch.setattr(backend, "_memory_groups", lambda: found)
     monkeypatch.setattr(backend.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1000))
-    monkeypatch.setattr(backend.os.path, "exists", lambda path: path in files or real_exists(path))
-    monkeypatch.setattr(
-        builtins, "open", lambda path, *a, **k: io.StringIO(files[path]) if path in files else real_open(path, *a, **k)
-    )
     assert backend.available_memory(np) == free
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wnlib import backend, laws, lockstep, methods, operators, peers, problems, stiefel
+from wnlib import backend, laws, lockstep, maps, methods, operators, peers, problems, stiefel
 from wnlib.linalg import dim_sym
 
 m, r, r_A, n, S = 4, 3, 2, 40, 2
@@ -251,6 +251,24 @@ def test_sizes_beyond_any_memory_are_refused_without_allocating(little_memory, s
     )
     line = refused(lambda: problems.truth(size, [1.0], rng()), "truth with m = 1000", "16 GiB are free", "would fit")
     assert 2 * 8 * int(re.search(r"m = (\d+) would fit", line)[1]) ** 2 <= 16 * 2**30
+
+
+@pytest.mark.parametrize(
+    "allocate, name",
+    [
+        (lambda: problems.streams(0, 10**9), "trajectories = 1000000000"),
+        (lambda: laws.random_alignment(30, 5, 3, 10**9, rng()), "draws = 1000000000"),
+        (lambda: operators.spurious(10**9, 0.1), "m = 1000000000"),
+        (lambda: maps.samples(20, 3, 10**9), "points = 1000000000"),
+        (lambda: maps.cells(**dict(SWEEP, trials=10**9, batch=1)), "raise batch, lower trials"),
+    ],
+)
+def test_counts_beyond_memory_are_refused_before_anything_grows(little_memory, allocate, name):
+    refused(allocate, name)
+
+
+SWEEP = {"m": 20, "r_A": 3, "ranks": [4], "kappas": [2.0], "points": 10, "steps_wn": [1], "steps_gd": [1]}
+SWEEP |= {"steps_pwn": [1], "alpha": 1.0, "rip_ranks": [4], "rip_starts": 1, "seed": 0, "backend": "numpy"}
 
 
 @settings(max_examples=60, deadline=None)

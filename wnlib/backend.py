@@ -7,7 +7,9 @@ line runs on NumPy, on CuPy, and on array-api-strict (which stands in for CuPy i
 import bisect
 import importlib
 import os
+import pathlib
 import platform
+from contextlib import suppress
 
 import array_api_compat
 import array_api_compat.numpy
@@ -91,13 +93,27 @@ def available_memory(xp):
     if name(xp) == "cupy":
         return xp.cuda.runtime.memGetInfo()[0]
     free = psutil.virtual_memory().available
-    limit, used = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
-    if os.path.exists(limit) and os.path.exists(used):
-        with open(limit) as a, open(used) as b:
-            allowed, taken = a.read().strip(), int(b.read())
-        if allowed != "max":
-            free = min(free, max(int(allowed) - taken, 0))
+    for folder, limit, used in _memory_groups():
+        with suppress(OSError, ValueError):  # not there, or "max"
+            allowed, taken = (int((folder / name).read_text()) for name in (limit, used))
+            free = min(free, max(allowed - taken, 0))
     return free
+
+
+def _memory_groups(root=pathlib.Path("/sys/fs/cgroup"), own=pathlib.Path("/proc/self/cgroup")):
+    """(folder, its limit's file, its use's file) of this process's control groups and all that they lie in, v1 and v2.
+
+    A container may see its group as the root, whatever the path that the process is told.
+    """
+    with suppress(OSError, ValueError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            v1 = "memory" in controllers.split(",")
+            top = root / "memory" if v1 else root
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if v1 else ("memory.max", "memory.current")
+            if v1 or not controllers:
+                group = top / path.lstrip("/")
+                yield from ((folder, *names) for folder in (group, *group.parents) if folder.is_relative_to(top))
 
 
 def require_memory(nbytes, what, instead, xp):

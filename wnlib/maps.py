@@ -19,7 +19,8 @@ POWER_STEPS = 120  # by then the projected power iterations have flattened out
 def samples(m, r_A, points):
     """Return `points` numbers of measurements n, geometric, from A's degrees of freedom to 10d, d = m(m+1)/2."""
     low = laws.degrees_of_freedom(m, r_A)
-    return sorted({round(n) for n in np.geomspace(low, 10 * dim_sym(m), validate.integer("points", points, 2))})
+    points = validate.integer("points", points, 2, 10 * dim_sym(m), "so many numbers of measurements there are")
+    return sorted({round(n) for n in np.geomspace(low, 10 * dim_sym(m), points)})
 
 
 def cells(
@@ -49,6 +50,8 @@ def cells(
     shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "steps": budgets, "alpha": alpha}
     shared |= {"seed": seed, "backend": here}
     products = sum(4 * s for s in steps_wn) + sum(steps_pwn) + sum(steps_gd)  # of one trial and rank, at most
+    few = len(samples(m, r_A, points)) * (-(-trials // batch) + len(rip_ranks))
+    wnlib.backend.require_memory(2**12 * few, f"a list of {few} cells", lambda free: "raise batch, lower trials", np)
     listed = []
     for n in samples(m, r_A, points):
         rows = min(n, dim_sym(m) / 2)  # a product costs two passes over n×d, or one over d×d

@@ -40,6 +40,12 @@ def streams(seed, trajectories):
     """
     validate.integer("seed", seed, 0)
     validate.integer("trajectories", trajectories, 1)
+    backend.require_memory(
+        len(Streams._fields) * 2**10 * trajectories,  # 800 bytes a generator, measured
+        f"streams for trajectories = {trajectories}",
+        lambda free: f"trajectories = {free // (len(Streams._fields) * 2**10)} would fit",
+        np,
+    )
     members = [s.spawn(len(Streams._fields)) for s in np.random.SeedSequence(seed).spawn(trajectories)]
     return Streams(*([np.random.default_rng(s) for s in role] for role in zip(*members, strict=True)))
 

@@ -13,17 +13,49 @@ def bar(total, label, unit):
     is, as in executed notebooks and logs.
     """
     return tqdm(
-        total=total, desc=label, unit=unit, unit_scale=True, leave=False, file=_stream(), disable=None, mininterval=0.5
+        total=total, desc=label, unit=unit, unit_scale=True, leave=False, file=stream(), disable=None, mininterval=0.5
     )
 
 
 def note(line):
     """Show a line on that terminal, above the bars; nowhere else."""
-    stream = _stream()
-    if stream.isatty():
-        tqdm.write(line, file=stream)
+    if stream().isatty():
+        tqdm.write(line, file=stream())
 
 
-def _stream():
-    terminal = os.environ.get("WNLIB_TERMINAL")
-    return os.fdopen(os.open(terminal, os.O_WRONLY | os.O_NOCTTY), "w") if terminal else sys.stderr
+def stream():
+    """Return that terminal, to write on; it never fails: what cannot be shown is not."""
+    try:
+        terminal = os.environ.get("WNLIB_TERMINAL")
+        return _Patient(
+            open(os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), "w") if terminal else sys.stderr
+        )
+    except OSError:  # it has gone, or is another user's
+        return _Patient(None)
+
+
+class _Patient:
+    """A stream whose other end may go, or refuse, at any time."""
+
+    encoding = "utf-8"
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def _try(self, name, *arguments):
+        try:
+            return getattr(self._stream, name)(*arguments)
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def write(self, text):
+        return self._try("write", text)
+
+    def flush(self):
+        return self._try("flush")
+
+    def isatty(self):
+        return bool(self._try("isatty"))
+
+    def fileno(self):
+        return self._stream.fileno()

@@ -55,6 +55,20 @@ def problems(project, lock, conda):
 TEXTS = [(ROOT / name).read_text() for name in ("pyproject.toml", "requirements.lock", "environment.yml")]
 
 
+@pytest.mark.parametrize("extra", ["cuda12", "cuda13"])
+def test_the_gpu_s_packages_are_pinned_and_beside_the_lock_s(extra):
+    """The driver decides which of the two is installed; what is in the lock too has the lock's version."""
+    pins, known = read_pins((ROOT / f"requirements-{extra}.lock").read_text()), read_pins(TEXTS[1])
+    [wanted] = map(Requirement, tomllib.loads(TEXTS[0])["project"]["optional-dependencies"][extra])
+    assert wanted.name in pins
+    for name, entries in pins.items():
+        assert all(hashes and re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin, hashes in entries), name
+        assert name not in known or {str(pin) for pin, _ in entries} <= {str(pin) for pin, _ in known[name]}, name
+    assert all(
+        pin.specifier.prereleases or wanted.specifier.contains(str(pin.specifier)[2:]) for pin, _ in pins[wanted.name]
+    )
+
+
 def test_the_three_agree():
     assert len(read_pins(TEXTS[1])) > 50
     assert problems(*TEXTS) == []

@@ -49,7 +49,7 @@ def project(tmp_path):
     (root / "wnlib" / "__init__.py").touch()
     machinery = Path(jobs.__file__).parent
     shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("__pycache__", "site"))
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", *(path.name for path in jobs.ROOT.glob("requirements*.lock"))):
         shutil.copy(jobs.ROOT / name, root)
     return root
 
@@ -112,7 +112,7 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("published")
     status, _, err, _ = make(project, "figures", PYTHON, "PARAMS=stem=no/such/folder")
-    assert status == 2 and "01_one: cell 3 raised FileNotFoundError" in err
+    assert status == 2 and "01_one: with stem=no/such/folder: cell 3 raised FileNotFoundError" in err
     command = [shutil.which("make"), "figures", PYTHON]
     process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
     limit = time.monotonic() + 30
@@ -152,6 +152,65 @@ def test_python_that_lacks_packages(project):
     bare.chmod(0o755)
     status, _, err, _ = make(project, "figures", f"PYTHON={bare}")
     assert status == 2 and "it lacks array-api-compat, numpy," in err and "pip install -r requirements.lock" in err
+
+
+@pytest.mark.parametrize(
+    "odd", ["$(shell touch pwned)", "a;touch pwned", "';touch pwned;'", "`touch pwned`", "$$(touch pwned)"]
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["figures", "PARAMS=stem={}"],
+        ["figures", "PROFILE=quick {}"],
+        ["figures", "BACKEND={}"],
+        ["figures", "BACKEND=numpy {}"],
+        ["figures/{}.pdf"],
+        ["figures/01_one{}.pdf"],
+        ["why", "PYTHON={}"],
+    ],
+)
+def test_nothing_that_is_typed_is_run(project, arguments, odd):
+    write_notebook(project, "01_one")
+    arguments = [argument.format(odd) for argument in arguments]
+    named = [] if any("PYTHON=" in argument for argument in arguments) else [PYTHON]
+    make(project, *arguments, *named)
+    assert not list(project.rglob("pwned"))
+
+
+@pytest.mark.parametrize("name", ["01_a b", "01_it's", "01_a;b", "01_ä"])
+def test_a_notebook_is_named_by_letters_digits_and_underscores(project, name):
+    write_notebook(project, "01_one")
+    write_notebook(project, name)
+    status, _, err, _ = make(project, "figures", PYTHON)
+    assert status == 2 and f"notebooks/{name}.ipynb: rename it NN_slug, of letters, digits and _\n" in err
+
+
+def test_python_in_a_folder_with_a_space(project):
+    folder = project / "two words"
+    folder.mkdir()
+    script(folder / "python", f'exec {sys.executable} "$@"')
+    status, out, err, _ = make(project, "figures", f"PYTHON={folder}/python")
+    assert (status, out, err) == (0, "All figures are up to date.\n", "")
+
+
+def test_clean_empties_a_build_that_is_a_link(project):
+    elsewhere = project / "elsewhere"
+    (elsewhere / "stamps").mkdir(parents=True)
+    (elsewhere / "sweeps").mkdir()
+    (project / "build").symlink_to(elsewhere)
+    assert make(project, "clean")[0] == 0
+    assert [path.name for path in elsewhere.iterdir()] == ["sweeps"] and (project / "build").is_symlink()
+
+
+def test_two_makes_set_one_clone_up_once(project, tools):
+    script(tools / "nap", "sleep 0.3")
+    (tools / "uv").write_text((tools / "uv").read_text().replace("case $1", "nap\ncase $1"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    (tools / "sleep").symlink_to(shutil.which("sleep"))
+    command = [shutil.which("make"), "figures"]
+    pair = [subprocess.Popen(command, cwd=project, env=environment | {"PATH": str(tools)}) for _ in range(2)]
+    assert [process.wait() for process in pair] == [0, 0]
+    assert len(asked(tools)) == 3
 
 
 def test_help_lists_every_target(project):
@@ -241,12 +300,13 @@ def test_cupy_is_installed_once_for_the_driver(project, tools):
     for line, extra in [("CUDA Version: 12.8", "cuda12"), ("CUDA UMD Version: 13.0", "cuda13")]:
         script(tools / "nvidia-smi", f"echo '| NVIDIA-SMI 570.1   Driver Version: 570.1   {line}     |'")
         assert make(project, "figures", "BACKEND=cupy", path=tools)[0] == 0
-        assert [call.rsplit(" ", 1)[1] for call in asked(tools)] == [f".[{extra}]"]
+        pinned = f"pip install --python .venv/bin/python --require-hashes -r requirements-{extra}.lock"
+        assert asked(tools) == [pinned]
         assert make(project, "figures", "BACKEND=cupy", path=tools)[0] == 0
         assert asked(tools) == []
         (project / ".venv" / "cuda").unlink()
     assert make(project, "figures", "BACKEND=cupy", "CUDA=12", path=tools)[0] == 0
-    assert asked(tools)[0].endswith(".[cuda12]")
+    assert asked(tools)[0].endswith(" requirements-cuda12.lock")
 
 
 def test_an_old_python_is_not_taken(project, tools):

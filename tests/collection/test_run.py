@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from wnlib import progress
 from wnlib.collection import jobs, kernel, run
 
 STEM = "01_demo"
@@ -76,12 +77,16 @@ def make_project(root):
     return root
 
 
-def start(root, *arguments):
+def start(root, *arguments, stderr=subprocess.PIPE, preexec_fn=None, **environment):
+    """Start the runner; an environment variable that is None is left out."""
+    given = {name: value for name, value in (os.environ | environment).items() if value is not None}
     return subprocess.Popen(
         [sys.executable, "-m", "wnlib.collection.run", *arguments],
         cwd=root,
+        env=given,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
+        preexec_fn=preexec_fn,
         text=True,
     )
 
@@ -91,8 +96,8 @@ def finish(process):
     return process.returncode, out, err
 
 
-def call(root, *arguments):
-    return finish(start(root, *arguments))
+def call(root, *arguments, **options):
+    return finish(start(root, *arguments, **options))
 
 
 def contents(folder):
@@ -547,6 +552,189 @@ def test_publishing_is_all_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(jobs.Problem, match="No space left"):
         run._publish(jobs.Job(STEM, "paper", None, {}, {}, output, None), staging, {})
     assert contents(output) == {name.format(STEM): b"old" for name in jobs.OUTPUTS}
+
+
+@pytest.fixture
+def set_of_files(tmp_path, monkeypatch):
+    """(publish, folder) of a stamped job whose five old outputs and stamp are there; publish() puts new ones there."""
+    root = make_project(tmp_path / "project")
+    for name, value in [("ROOT", root), ("NOTEBOOKS", root / "notebooks"), ("BUILD", root / "build")]:
+        monkeypatch.setattr(jobs, name, value)
+    monkeypatch.setattr(jobs, "PROFILES", {"paper": (root / "figures", None)})
+    job = jobs.request(STEM)
+
+    def publish(text="new"):
+        staging = tmp_path / "staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        for name in jobs.OUTPUTS[:4]:
+            (staging / name.format(STEM)).write_text(text)
+        (staging / "executed.ipynb").write_text(text)
+        run._publish(job, staging, jobs.inputs_of(STEM, "paper", None))
+
+    publish("old")
+    assert jobs.why(STEM) == []
+    return publish, root
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("error", [PermissionError(1, "Operation not permitted"), KeyboardInterrupt()])
+def test_when_one_of_the_set_cannot_be_replaced(set_of_files, monkeypatch, at, error):
+    """On an error all are back, and it says so; after a kill, the next command finds the set mixed."""
+    publish, root = set_of_files
+    before, replace, count = contents(root), os.replace, iter(range(99))
+
+    def failing(source, target):
+        if next(count) == at:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    killed = isinstance(error, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt if killed else jobs.Problem, match=None if killed else "files are back"):
+        publish()
+    monkeypatch.setattr(os, "replace", replace)
+    if killed:
+        assert (jobs.why(STEM) == []) == (at == 0)
+        publish()
+        assert jobs.why(STEM) == []
+    else:
+        assert contents(root) == before
+
+
+@pytest.mark.parametrize("name", [*jobs.OUTPUTS, "stamp"])
+def test_a_folder_where_a_file_belongs_leaves_the_set_old(set_of_files, name):
+    publish, root = set_of_files
+    path = jobs.stamp_of(STEM, "paper") if name == "stamp" else root / "figures" / name.format(STEM)
+    path.unlink()
+    path.mkdir()
+    before = contents(root)
+    with pytest.raises(jobs.Problem, match="cannot publish in figures: "):
+        publish()
+    assert contents(root) == before
+
+
+def test_what_cannot_be_put_back_is_named(set_of_files, monkeypatch):
+    publish, _ = set_of_files
+    replace, count = os.replace, iter(range(99))
+
+    def failing(source, target):
+        if next(count) >= 2:
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(jobs.Problem, match=rf"new are now {STEM}\.json, {STEM}\.pdf, all else is old"):
+        publish()
+
+
+# --- places and people ----------------------------------------------------------------------------------------
+
+DRAWS = "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.close()\nprint('drawn')"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HOME": None},
+        {"HOME": "/nonexistent", "MPLCONFIGDIR": "/proc/nope", "XDG_CACHE_HOME": "/proc/nope"},
+        {"PYTHONOPTIMIZE": "2"},
+        {"TMPDIR": "long"},
+        {"LC_ALL": "C"},
+    ],
+    ids=lambda environment: "-".join(environment),
+)
+def test_whoever_runs_it_gets_the_same_copy(tmp_path, environment):
+    """Also where build/ cannot be made and the checkout's path holds what paths and templates are made of."""
+    root = make_project(tmp_path / "a {c}: 'b'")
+    write_notebook(root / "notebooks" / f"{STEM}.ipynb", PARAMETERS, BODY, DRAWS)
+    (root / "build").touch()
+    if environment.get("TMPDIR"):
+        folder = tmp_path / ("ä" * 40)
+        folder.mkdir()
+        environment = {"TMPDIR": str(folder)}
+    status, _, err = call(root, "--output", str(tmp_path / "out"), **environment)
+    assert (status, err) == (0, "")
+    cells = json.loads((tmp_path / "out" / "executed" / f"{STEM}.ipynb").read_text())["cells"]
+    assert cells[2]["outputs"][0]["text"] == ["drawn\n"] and len(cells[2]["outputs"]) == 1
+    assert cells[1]["outputs"][0]["text"] == ["saving in figures from ./notebooks\n"]
+    status, _, err = call(root)  # to its own figures it cannot be stamped
+    assert status == 2 and "choose another --output" in one_line(err)
+
+
+@pytest.mark.parametrize("how", ["closed", "gone", "nowhere"])
+def test_a_terminal_never_fails_a_run(tmp_path, how):
+    root = make_project(tmp_path)
+    shutil.copy(progress.__file__, root / "wnlib")
+    if how == "closed":
+        process = start(root, stderr=None, preexec_fn=lambda: os.close(2))
+    else:
+        ours, theirs = os.openpty()
+        if how == "nowhere":  # as in a container without /dev/pts
+            (root / "wnlib" / "__init__.py").write_text("import os\nos.ttyname = lambda fd: '/dev/pts/nope'\n")
+        process = start(root, stderr=theirs)
+        os.close(theirs)
+        if how == "gone":
+            wait_for(lambda: survivors(root), "the child")
+            os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and f"{STEM}: done in" in out
+
+
+def test_a_bar_on_a_terminal_that_fails_does_not(monkeypatch):
+    class Broken:
+        encoding = "utf-8"
+
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+        flush = fileno = isatty
+
+    for stream in (Broken(), None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress.bar(10, "label", "step") as bar:
+            bar.update(5)
+        progress.note("a line")
+    monkeypatch.setenv("WNLIB_TERMINAL", "/nonexistent/tty")
+    progress.note("a line")
+
+
+def child_of(root):
+    return next((process for process in survivors(root) if "kernel.execute" in " ".join(process.cmdline())), None)
+
+
+def test_a_killed_child_is_reported_as_that(unharmed):
+    process = start(unharmed, *faulty("sleep"))
+    wait_for(lambda: asleep(unharmed), "the sleeping cell")
+    child_of(unharmed).kill()
+    status, _, err = finish(process)
+    assert status == 1 and "the process that runs it was killed (signal 9; out of memory?)" in one_line(err)
+
+
+def test_the_first_error_is_shown_where_nothing_more_can_be_written(unharmed):
+    import resource
+
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    status, _, err = call(unharmed, *faulty("x" * 9000), preexec_fn=small)
+    assert status == 1 and "File too large" in one_line(err)
+
+
+def test_what_killed_runs_leave_is_cleared_by_the_next(unharmed):
+    process = start(unharmed, *faulty("sleep"))
+    wait_for(lambda: asleep(unharmed), "the sleeping cell")
+    [scratch] = {Path(process.environ()["IPYTHONDIR"]).parent for process in survivors(unharmed)}
+    left = survivors(unharmed)
+    process.kill()
+    for other in left:
+        other.kill()
+    finish(process)
+    assert scratch.is_dir()
+    assert call(unharmed, *faulty("raise"))[0] == 1 and not scratch.exists()
 
 
 def test_users_settings_stay_out(tmp_path, monkeypatch):

@@ -66,5 +66,6 @@ def test_a_broken_record_is_named_in_one_line_and_everything_kept(project, capsy
     (project / "figures" / "03_broken.json").write_text(record, encoding="utf-8")
     assert table.main(project) == 1
     error = capsys.readouterr().err
-    assert "03_broken.json is no record of a notebook's claims" in error and error.count("\n") == 1
+    assert "03_broken.json cannot be read (" in error and "): it is no record of a notebook's claims; make" in error
+    assert error.count("\n") == 1
     assert (project / "README.md").read_bytes() == before

@@ -185,7 +185,7 @@ def test_a_broken_record_is_named(tmp_path, capsys, kind, content):
     np.savez(tmp_path / f"{STEM}.npz", **drawn)
     (tmp_path / f"{STEM}.{kind}").write_text(content)
     assert verify.main([STEM, "--profile", "quick", "--records", str(tmp_path)]) == 2
-    assert re.fullmatch(f".*{STEM}.json, .npz: no notebook's record.*\n", capsys.readouterr().err)
+    assert re.fullmatch(rf".*{STEM}\.{kind} cannot be read \(.*\): .*make it again\n", capsys.readouterr().err)
 
 
 @pytest.mark.slow

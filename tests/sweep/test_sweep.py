@@ -5,9 +5,11 @@ import math
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import psutil
@@ -16,7 +18,7 @@ import pytest
 from wnlib import backend, progress, sweep, validate
 from wnlib.collection import jobs
 from wnlib.sweep import __main__ as command_line
-from wnlib.sweep import work
+from wnlib.sweep import cells, work
 
 STEM = "13_sample_complexity"
 PARAMETERS = """\
@@ -247,6 +249,54 @@ def test_an_unwritable_folder_is_refused(project):
     assert (status, err) == (0, "") and len(list((project / "elsewhere").glob("*.json"))) == 8
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "groups", "trusted"),
+    [
+        (0o755, 7, (), True),
+        (0o775, 7, (), True),
+        (0o757, 7, (), False),
+        (0o1777, 7, (), False),
+        (0o755, 8, (5,), False),
+        (0o775, 8, (), False),
+        (0o2775, 8, (5,), True),
+    ],
+)
+def test_a_folder_of_cells_is_not_strangers(monkeypatch, tmp_path, mode, owner, groups, trusted):
+    monkeypatch.setattr(cells.os, "geteuid", lambda: 7)
+    monkeypatch.setattr(cells.os, "getegid", lambda: 7)
+    monkeypatch.setattr(cells.os, "getgroups", lambda: list(groups))
+    found = types.SimpleNamespace(st_mode=0o40000 | mode, st_uid=owner, st_gid=5)
+    place = types.SimpleNamespace(stat=lambda: found, is_relative_to=lambda root: False)
+    if trusted:
+        cells._trusted(place)
+    else:
+        with pytest.raises(jobs.Problem, match="others could put results there"):
+            cells._trusted(place)
+
+
+@pytest.mark.parametrize("name", ["lock", "a cell"])
+def test_pipes_and_links_in_the_folder_hold_nobody_up(project, serial, name):
+    assert call(project, "run")[0] == 0
+    path = project / "build" / "sweeps" / "lock" if name == "lock" else finished(project)[0]
+    path.unlink()
+    os.mkfifo(path)
+    status, out, _ = call(project, "run")
+    assert status == 0 and "8 of 8 cells finished" in out
+    path.unlink()
+    (project / "victim").write_text("precious")
+    path.symlink_to(project / "victim")
+    call(project, "run")
+    assert (project / "victim").read_text() == "precious"
+
+
+def test_a_relative_folder_is_the_same_from_everywhere(project):
+    assert call(project, "run", WNLIB_SWEEPS="mine/cells")[0] == 0
+    found = environment(project, WNLIB_SWEEPS="mine/cells")
+    command = [sys.executable, "-m", "wnlib.sweep", "status", STEM]
+    done = subprocess.run(command, cwd=project / "notebooks", env=found, capture_output=True, text=True)
+    assert "8 of 8 cells finished" in done.stdout and len(list((project / "mine" / "cells").glob("*.json"))) == 8
+
+
 def test_damaged_files_are_found_reported_and_computed_again(project, serial):
     assert call(project, "run")[0] == 0
     whole = sorted(finished(project))
@@ -434,6 +484,65 @@ def test_a_lost_scheduler_stops_the_sweep(project, tmp_path, serial):
     assert (status, out) == (1, "") and f"SCHEDULER={address}: lost; the cells before are kept" in err
     status, out, err = call(project, "run", SCHEDULER=address)
     assert (status, out) == (2, "") and f"SCHEDULER={address}: no Dask scheduler answers there" in err
+
+
+@pytest.fixture
+def silent():
+    """The address of a port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (None, "no Dask scheduler answers there (silent for 10 s)"),
+        ("http://127.0.0.1:1", "must be tcp://host:port, or tls://host:port"),
+        ("nonsense", "must be tcp://host:port, or tls://host:port"),
+        ("tls://127.0.0.1:1", "no Dask scheduler answers there (TLS expects a `ssl_context`"),
+    ],
+)
+def test_what_is_no_scheduler_is_named_in_one_line(project, silent, address, message):
+    pytest.importorskip("distributed")
+    address = address or silent
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.monotonic()
+    status, out, err = call(project, "run", SCHEDULER=address)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    importing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert (status, out) == (2, "") and f"SCHEDULER={address}: {message}" in err and err.count("\n") == 1
+    assert time.monotonic() - start < 15 + 4 * importing  # on a busy machine importing Dask alone takes long
+
+
+@pytest.mark.slow
+def test_tls_by_dasks_own_settings(project, tmp_path, serial):
+    """With certificates of our own: who has none is not answered; who has gets the same table."""
+    pytest.importorskip("distributed")
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl on PATH, which makes the certificates")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=wnlib"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(certificate)}
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        tls |= {
+            f"DASK_DISTRIBUTED__COMM__TLS__{role}__{n}": str(f) for n, f in {"CERT": certificate, "KEY": key}.items()
+        }
+    file = tmp_path / "address.json"
+    ours = dask(tmp_path, "scheduler", "--protocol", "tls", "--port", "0", "--scheduler-file", str(file), **tls)
+    wait_for(file.exists, "the scheduler")
+    address = json.loads(file.read_text())["address"]
+    helper = dask(tmp_path, "worker", address, "--nthreads", "1", "--no-nanny", PYTHONPATH=str(project), **tls)
+    try:
+        assert address.startswith("tls://")
+        status, out, err = call(project, "run", SCHEDULER=address.replace("tls", "tcp"))
+        assert (status, out) == (2, "") and "no Dask scheduler answers there" in err and err.count("\n") == 1
+        status, out, err = call(project, "run", SCHEDULER=address, **tls)
+        assert status == 0 and "8 of 8 cells finished" in out and table(project) == serial
+    finally:
+        for process in (helper, ours):
+            process.kill()
+            process.wait()
 
 
 # --- the notebook ----------------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
     python -m wnlib.collection.gallery [--profile paper|quick] [--output DIR]
 
-It needs no network and no server. Templates, style and scripts lie in `site/` beside this file. Mathematics becomes MathML here;
-a formula that cannot be converted ends the build. The page of laws is `wnlib/laws/LAWS.md`.
+It needs no network and no server. Templates, style and scripts lie in `site/` beside this file. Mathematics becomes
+MathML here; a formula that cannot be converted ends the build. The page of laws is `wnlib/laws/LAWS.md`.
 
 Exit status: 0 made; 1 a notebook cannot be shown; 2 the request was refused. Problems take one line on stderr.
 """
 
-import argparse
 import ast
 import functools
 import html
@@ -253,7 +252,10 @@ def build(folder, output, profile="paper"):
     complete = [s for s in jobs.stems() if all((folder / name.format(s)).is_file() for name in jobs.OUTPUTS)]
     if not complete:
         raise Problem(2, f"{jobs.short(folder)} has no results of any notebook: make figures first")
-    books = [book(folder, stem) for stem in complete]
+    books = []
+    for stem in complete:
+        with jobs.reading(folder / "executed" / f"{stem}.ipynb", "make it again"):
+            books.append(book(folder, stem))
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SITE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -268,7 +270,8 @@ def build(folder, output, profile="paper"):
             path = output / "figures" / name.format(page["stem"])
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name.format(page["stem"]), path)
-        with PIL.Image.open(folder / f"{page['stem']}.png") as image:
+        png = folder / f"{page['stem']}.png"
+        with jobs.reading(png, "make it again"), PIL.Image.open(png) as image:
             page["size"] = image.size
             image.thumbnail((THUMBNAIL, 2 * THUMBNAIL))
             page["thumbnail"] = image.size
@@ -301,18 +304,16 @@ def build(folder, output, profile="paper"):
 
 def main(arguments=None):
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m wnlib.collection.gallery", description=__doc__.split("\n")[0])
+    parser = jobs.parser("wnlib.collection.gallery", __doc__)
     parser.add_argument("--profile", default="paper", choices=jobs.PROFILES, help="whose results (default: paper)")
     parser.add_argument("--output", type=Path, default=jobs.BUILD / "gallery", metavar="DIR", help="where to")
-    parser.error = lambda line: parser.exit(2, f"{line}\n")
     asked = parser.parse_args(arguments)
-    try:
+
+    def work():
         pages = build(jobs.PROFILES[asked.profile][0], asked.output, asked.profile)
-    except (Problem, OSError) as problem:
-        print(problem, file=sys.stderr)
-        return getattr(problem, "status", 1)
-    print(f"{jobs.short(asked.output.resolve() / 'index.html')}: {len(pages)} pages")
-    return 0
+        print(f"{jobs.short(asked.output.resolve() / 'index.html')}: {len(pages)} pages")
+
+    return jobs.command(work)
 
 
 if __name__ == "__main__":

@@ -84,18 +84,16 @@ def write(found):
 
 def main():
     """The command; returns the exit status."""
-    try:
-        xp = backend.namespace("cupy")
-    except RuntimeError as reason:
-        print(f"gpu-check: {reason}", file=sys.stderr)
-        return 2
-    try:
+
+    def work():
+        try:
+            xp = backend.namespace("cupy")
+        except RuntimeError as reason:
+            raise jobs.Problem(2, reason) from None
         write(record(xp))
-    except (jobs.Problem, OSError) as problem:
-        print(f"gpu-check: {problem}", file=sys.stderr)
-        return getattr(problem, "status", 1)
-    print(f"{jobs.short(RECORD)}: made")
-    return 0
+        print(f"{jobs.short(RECORD)}: made")
+
+    return jobs.command(work, "gpu-check: ")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,20 @@ A request is checked completely before anything starts. Only the standard librar
 what is stale must take no longer than a blink.
 """
 
+import argparse
 import ast
 import hashlib
-import json
 import math
 import os
 import re
+import reprlib
 import signal
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from wnlib.collection import depends
+from wnlib.collection import depends, files
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -27,6 +30,8 @@ OUTPUTS = ("{}.pdf", "{}.png", "{}.json", "{}.npz", "executed/{}.ipynb")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KINDS = {"int": "an int", "float": "a finite float", "bool": "a bool", "str": "a str"}
 KINDS |= {f"list[{kind}]": f"a list of {kind}" for kind in ("int", "float", "str")}
+# No parameter is larger, nor a float smaller but for 0: a double holds every such int, and the float's square.
+SIZES = {"int": (1, 10**15), "float": (1e-100, 1e100)}
 
 
 class Problem(Exception):
@@ -35,6 +40,52 @@ class Problem(Exception):
     def __init__(self, status, line):
         super().__init__(" ".join(str(line).split()))
         self.status = status
+
+
+@contextmanager
+def reading(path, way_out, status=1):
+    """Make one line, with the file and the way out, of whatever goes wrong with what was read from `path`.
+
+    All that is done with a file's contents belongs within. A file that is not there is left to the caller.
+    """
+    try:
+        yield
+    except (Problem, FileNotFoundError):
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        reason = f"{type(error).__name__}: {error!s:.100}"
+        raise Problem(status, f"{short(path)} cannot be read ({reason}): {way_out}") from None
+
+
+def parser(name, doc):
+    """Return the argument parser of `python -m name`, documented by its module: it refuses in one line."""
+    made = argparse.ArgumentParser(prog=f"python -m {name}", description=(doc or "").split("\n")[0])
+    made.error = lambda line: made.exit(2, f"{' '.join(line.split())}\n")
+    return made
+
+
+def command(work, name=""):
+    """Do a command's `work` and return its exit status, 0 for None; what stops it takes one line on stderr.
+
+    A closed stream is nowhere, and what a stream cannot encode is escaped.
+    """
+    for stream, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, mode))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = work() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read has gone; nothing is to be said when the interpreter flushes once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except (Problem, OSError, MemoryError, KeyboardInterrupt) as problem:
+        line = " ".join(str(problem).split()) or type(problem).__name__
+        # On a terminal, a progress bar may have been left on this line.
+        print("\r\033[K" * sys.stderr.isatty() + name + line, file=sys.stderr)
+        return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "status", 1)
 
 
 def heed_signals(note=""):
@@ -63,6 +114,7 @@ class Job(NamedTuple):
     overrides: dict  # those that differ from the notebook's parameters cell by request
     output: Path
     stamp: Path | None
+    settings: tuple = ()  # those of them that were asked for by hand, as NAME=VALUE
 
 
 def short(path):
@@ -71,15 +123,23 @@ def short(path):
 
 
 def stems(profile="paper"):
-    """The names of all notebooks, in order; extended parameters have only those that outgrow one machine."""
+    """The names of all notebooks, in order; extended parameters have only those that outgrow one machine.
+
+    Problem (2) for a name that a shell or make would take apart.
+    """
     every = sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    for stem in every:
+        if not re.fullmatch(r"\w+", stem, re.ASCII):
+            raise Problem(2, f"{short(NOTEBOOKS)}/{stem}.ipynb: rename it NN_slug, of letters, digits and _")
     return every if profile != "extended" else [s for s in every if (NOTEBOOKS / profile / f"{s}.yaml").is_file()]
 
 
 def parameters_of(stem):
-    """Read the cell tagged ``parameters``: ``{name: (type name, value)}``.
+    """Read the cell tagged ``parameters``: ``{name: (type name, value, least)}``.
 
-    Problem (2) unless there is one such cell, made only of annotated literals of the types in KINDS.
+    A list has a member, an int that is 1 or more stays so, a float > 0 too, and one that is 0 may grow: the value that
+    stands there says what the least is, unless the comment does, as ``(>= 0)``, or it is negative. Problem (2) unless
+    there is one such cell, made only of annotated literals of the types in KINDS.
     """
     path = NOTEBOOKS / f"{stem}.ipynb"
     if stem not in stems():
@@ -88,38 +148,55 @@ def parameters_of(stem):
         near = difflib.get_close_matches(stem, stems(), 1)
         hint = f" did you mean {near[0]}?" if near else ""
         raise Problem(2, f"no notebook {stem!r} in {short(NOTEBOOKS)};{hint} there are: {', '.join(stems()) or 'none'}")
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-        body = ast.parse("".join(cell["source"])).body
-    except (ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise Problem(2, f"{short(path)}: must have one cell of Python tagged 'parameters' ({error})") from None
     parameters = {}
-    for node in body:
-        where = f"{short(path)}, parameters, line {node.lineno}"
-        try:
-            kind, value = ast.unparse(node.annotation), ast.literal_eval(node.value)
-        except (AttributeError, ValueError):
-            raise Problem(2, f"{where}: {ast.unparse(node)!r} must be 'name: type = literal'") from None
-        parameters[node.target.id] = (kind, _typed(value, kind, where))
+    with reading(path, "it must have one cell of Python tagged 'parameters'", 2):
+        cells = files.parsed(path)["cells"]
+        [cell] = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        source = "".join(cell["source"])
+        for node in ast.parse(source).body:
+            where = f"{short(path)}, parameters, line {node.lineno}"
+            try:
+                name, kind, value = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
+            except (AttributeError, ValueError):
+                raise Problem(2, f"{where}: {ast.unparse(node)!r} must be 'name: type = literal'") from None
+            value = _typed(value, kind, where)
+            numbers = (value if isinstance(value, list) else [value]) if _member(kind) in SIZES else [-1]
+            zero = min(numbers) == 0 or re.search(r"#.*\(>= 0\)", source.splitlines()[node.end_lineno - 1])
+            least = -math.inf if min(numbers) < 0 else 0 if zero else SIZES[_member(kind)][0]
+            parameters[name] = (kind, value, least)
     return parameters
 
 
-def _typed(value, kind, where):
-    """``value`` as the parameter type ``kind``; Problem (2) when it is something else."""
-    inner = kind.removeprefix("list[").removesuffix("]")
+def _member(kind):
+    return kind.removeprefix("list[").removesuffix("]")
+
+
+def _typed(value, kind, where, least=-math.inf):
+    """``value`` as the parameter type ``kind``; Problem (2) when it is something else, or out of SIZES."""
+    inner = _member(kind)
     if kind not in KINDS:
         raise Problem(2, f"{where}: unknown type {kind}; use one of {', '.join(KINDS)}")
-    if kind != inner and isinstance(value, list):
-        return [_typed(item, inner, where) for item in value]
-    if kind == "float" and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if type(value).__name__ == kind != "float":  # exactly: a bool is no int
-        return value
-    hint = " (quote it)" if kind == "str" else ""
+    if kind != inner and isinstance(value, list) and value:
+        return [_typed(item, inner, where, least) for item in value]
+    is_float = kind == "float" and type(value) in (int, float) and not math.isinf(value) and value == value
+    if is_float or type(value).__name__ == kind != "float":  # exactly: a bool is no int
+        tiny, huge = SIZES.get(kind, (0, math.inf))
+        if kind in SIZES and not (least <= value and (not value or tiny <= abs(value) <= huge)):
+            low = {-math.inf: f"0, or of size {tiny:g}", 0: f"0, or from {tiny:g}"}.get(least, f"from {tiny:g}")
+            raise Problem(2, f"{where}: must be {low} to {huge:g}, not {_shown(value)}")
+        return float(value) if kind == "float" else value
+    hint = " (quote it)" if kind == "str" else " (at least one)" if value == [] else ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
         hint = " (YAML reads it as text: write 1.0e-3, with a point, for 1e-3)"
-    raise Problem(2, f"{where}: must be {KINDS[kind]}, not {value!r}{hint}")
+    raise Problem(2, f"{where}: must be {KINDS[kind]}, not {_shown(value)}{hint}")
+
+
+def _shown(value):
+    """The start of a value's repr, however long or deep it is."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _yaml(text, where):
@@ -127,8 +204,8 @@ def _yaml(text, where):
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Problem(2, f"{where}: not YAML: {error}") from None
+    except Exception as error:  # not only its own: numbers too long, nesting too deep, tags that do not fit
+        raise Problem(2, f"{where}: not YAML: {error!s:.200}") from None
 
 
 def _asked(stem, profile, settings, backend):
@@ -138,15 +215,16 @@ def _asked(stem, profile, settings, backend):
         path = folder / f"{stem}.yaml"
         if not path.is_file():
             raise Problem(2, f"{short(path)}: missing; profile {profile} needs it (it may be empty)")
-        values = _yaml(path.read_text(encoding="utf-8"), short(path)) or {}
+        with reading(path, "restore it", 2):
+            values = _yaml(files.read(path).decode(), short(path)) or {}
         if not isinstance(values, dict):
-            raise Problem(2, f"{short(path)}: must map parameters to values, not be {values!r}")
+            raise Problem(2, f"{short(path)}: must map parameters to values, not be {_shown(values)}")
         asked = {name: (value, short(path)) for name, value in values.items()}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise Problem(2, f"--set {setting}: must be NAME=VALUE, lists without spaces: kappas=[10,20]")
-        asked[name] = (_yaml(text, f"--set {setting}"), "--set")
+            raise Problem(2, f"--set {setting:.60}: must be NAME=VALUE, lists without spaces: kappas=[10,20]")
+        asked[name] = (_yaml(text, f"--set {setting:.60}"), "--set")
     return asked | ({"backend": (backend, "--backend")} if backend else {})
 
 
@@ -174,16 +252,17 @@ def request(stem, profile="paper", backend=None, settings=(), output=None):
 
             near = difflib.get_close_matches(str(name), known, 1)
             hint = f" did you mean {near[0]!r}?" if near else ""
-            raise Problem(2, f"{where}: {stem} has no parameter {name!r};{hint} it has: {', '.join(known)}")
-        overrides[name] = _typed(value, known[name][0], f"{where}: {name} of {stem}")
+            raise Problem(2, f"{where}: {stem} has no parameter {_shown(name)};{hint} it has: {', '.join(known)}")
+        overrides[name] = _typed(value, known[name][0], f"{where}: {name} of {stem}", known[name][2])
     return Job(
         stem,
         profile,
         backend,
-        {name: value for name, (_, value) in known.items()} | overrides,
+        {name: value for name, (_, value, _) in known.items()} | overrides,
         overrides,
-        Path(output or (BUILD / "custom" if settings else PROFILES[profile][0])).resolve(),
+        Path(os.path.realpath(output or (BUILD / "custom" if settings else PROFILES[profile][0]))),
         None if output or settings else stamp_of(stem, profile),
+        tuple(settings),
     )
 
 
@@ -198,12 +277,14 @@ def stamp_of(stem, profile):
     return BUILD / "stamps" / profile / f"{stem}.json"
 
 
+def digest(path):
+    """Return the digest of a file; None where there is none."""
+    return hashlib.sha256(files.read(path)).hexdigest() if path.is_file() else None
+
+
 def _digests(paths):
-    """``{path from the root: digest, or None for a file that is not there}``."""
-    return {
-        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        for path in paths
-    }
+    """``{path from the root: digest}``."""
+    return {short(path): digest(path) for path in paths}
 
 
 def inputs_of(stem, profile, backend):
@@ -213,7 +294,7 @@ def inputs_of(stem, profile, backend):
         paths.append(PROFILES[profile][1] / f"{stem}.yaml")
     try:
         code = depends.notebook(paths[0])
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError):
+    except Exception:
         code = {}  # whatever it is, running it will tell
     return {"profile": profile, "backend": backend or "auto", "inputs": _digests(paths) | code}
 
@@ -226,9 +307,9 @@ def outputs_of(stem, profile):
 def why(stem, profile="paper", backend=None):
     """Return what makes a published run stale, a list of a few words each; empty where it is up to date."""
     try:
-        stamp = json.loads(stamp_of(stem, profile).read_text())
-        known, asked = stamp["inputs"] | stamp["outputs"], (stamp["profile"], stamp["backend"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stamp = files.parsed(stamp_of(stem, profile))
+        known, asked = {**stamp["inputs"], **stamp["outputs"]}, (stamp["profile"], stamp["backend"])
+    except Exception:  # none, or a damaged one
         return ["was not made here"]
     now = inputs_of(stem, profile, backend)
     found = [f"the {word} changed" for word, old in zip(("profile", "backend"), asked, strict=True) if now[word] != old]

@@ -24,9 +24,11 @@ def execute(task):
     import resource
     import threading
 
-    task = json.loads(task)
+    task, ending = json.loads(task), threading.Lock()
     staging, managers, cells = Path(task["staging"]), [], []
-    threading.Thread(target=_die_with_parent, args=(task["staging"], task["scratch"]), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(task["staging"], task["scratch"], ending), daemon=True).start()
+    if not any(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
+        import matplotlib.font_manager  # noqa: F401  makes it, which it may remark on: not in the executed copy
     # jsonschema would compile a grammar of addresses on import, which takes longer than all the rest.
     sys.modules["rfc3987_syntax"] = None
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -51,12 +53,16 @@ def execute(task):
         outcome = {"error": f"ran past its limit of {task['limit']} s; raise it with --cell-timeout"}
     except DeadKernelError:
         status = managers[-1].provisioner.process.returncode
-        hint = "; out of memory?" if status == -signal.SIGKILL else ""
-        ended = f"was killed (signal {-status}{hint})" if status < 0 else f"exited ({status})"
-        outcome = {"error": f"lost its kernel, which {ended}"}
+        outcome = {"error": f"lost its kernel, which {killed(-status) if status < 0 else f'exited ({status})'}"}
     except Exception as error:
         outcome = {"error": f"{type(error).__name__}: {error}"[:300]}
-    (staging / "outcome.json").write_text(json.dumps(outcome))
+    with ending:  # if our parent ends now, so do we, but not before all is cleared up
+        os.write(0, json.dumps(outcome).encode())
+
+
+def killed(number):
+    """Say that a process was killed by that signal."""
+    return f"was killed (signal {number}{'; out of memory?' if number == signal.SIGKILL else ''})"
 
 
 def _papermill(task, managers, on_cell):
@@ -71,10 +77,11 @@ def _papermill(task, managers, on_cell):
             super().__init__(**options)
             managers.append(self)
 
-    started, progress = [], False
+    started, shown = [], False
     if "WNLIB_TERMINAL" in os.environ:
-        terminal = os.fdopen(os.open(os.environ["WNLIB_TERMINAL"], os.O_WRONLY | os.O_NOCTTY), "w")
-        progress = {"desc": task["stem"], "file": terminal, "leave": False}
+        from wnlib import progress
+
+        shown = {"desc": task["stem"], "file": progress.stream(), "leave": False, "disable": None}
     write_kernel_spec(f"{task['scratch']}/jupyter/kernels/python3")
     for attempt in range(3):
         # Parallel starts race for TCP ports; sockets in a folder of our own cannot be raced for.
@@ -82,11 +89,11 @@ def _papermill(task, managers, on_cell):
         try:
             return papermill.execute_notebook(
                 f"{task['stem']}.ipynb",
-                f"{task['staging']}/partial.ipynb",
+                f"{task['staging']}/partial.ipynb".replace("{", "{{").replace("}", "}}"),  # it formats paths
                 task["overrides"],
                 kernel_name="python3",
                 language="python",
-                progress_bar=progress,
+                progress_bar=shown,
                 autosave_cell_every=2,
                 execution_timeout=task["limit"],
                 iopub_timeout=60,
@@ -101,11 +108,12 @@ def _papermill(task, managers, on_cell):
                 raise
 
 
-def _die_with_parent(mark, scratch):
+def _die_with_parent(mark, scratch, ending):
     """Wait for the lifeline to end; then take the kernel and everything else of this run along."""
     os.read(0, 1)
-    shutil.rmtree(scratch, ignore_errors=True)  # first: once its kernel is gone, this process ends too
+    ending.acquire()  # once its kernel is gone, the other thread would end this process
     kill_marked(mark)
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 

@@ -12,17 +12,17 @@ Exit status: 0 done or up to date; 1 a notebook failed; 2 the request was refuse
 """
 
 # Only the standard library here, and little of it: `--stale` must answer in a blink.
-import argparse
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wnlib.collection import files, jobs, kernel
@@ -39,42 +39,46 @@ def run(job, cell_timeout=1800, timeout=3600):
 
     Problem (1) when the notebook fails, runs past a limit (seconds) or leaves an output out: then no published
     file has changed, and the partial notebook lies in ``build/failed``. Problem (2) when the job is running
-    already or a folder cannot be written.
+    already or a folder cannot be written. Where ``build`` cannot be, all this lies in the output folder.
     """
-    failed = jobs.BUILD / "failed" / f"{job.output.name}-{job.stem}.ipynb"
-    # Socket addresses hold about 100 characters; a long temporary folder would not leave room.
-    short = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
-    with _exclusive(job) as (lock, staging), tempfile.TemporaryDirectory(prefix="wnlib-", dir=short) as scratch:
+    with _exclusive(job) as (lock, staging, scratch):
+        failed = staging.parents[1] / "failed" / f"{job.output.name}-{job.stem}.ipynb"
         inputs = jobs.inputs_of(job.stem, job.profile, job.backend)  # now: they may be edited during the run
         try:
             cost = _supervise(job, lock, staging, scratch, cell_timeout, timeout)
             record = _complete(job, staging, cost)
             _publish(job, staging, inputs)
         except Problem as problem:
-            line = f"{job.stem}: {problem}"
-            if (staging / "partial.ipynb").exists():
+            asked = ", ".join(f"{setting:.60}" for setting in job.settings)
+            line = f"{job.stem}: {f'with {asked}: ' if asked else ''}{problem}"
+            with suppress(OSError):  # the disk may be full: then the line must do
                 failed.parent.mkdir(exist_ok=True)
                 shutil.copyfile(staging / "partial.ipynb", failed)
                 line += f"; partial notebook: {jobs.short(failed)}"
             raise Problem(problem.status, line) from None
-    failed.unlink(missing_ok=True)
+        failed.unlink(missing_ok=True)
     return record | {"cost": cost}
 
 
 @contextmanager
 def _exclusive(job):
-    """Lock the job's outputs and yield (lock file, empty staging folder); check that we can publish.
+    """Lock the job's outputs and yield (lock file, empty staging folder, scratch); check that we can publish.
 
     The child inherits the lock, so that it holds until the last process that could write is gone. Whatever
-    lies in the staging folder of a lock that we got is left over from a run that was killed.
+    lies in the staging folder of a lock that we got is left over from a run that was killed, and so is the scratch
+    folder that it names.
     """
     name = f"{job.stem}-{hashlib.sha256(bytes(job.output)).hexdigest()[:8]}"
-    staging = jobs.BUILD / "running" / name
     try:
-        staging.parent.mkdir(parents=True, exist_ok=True)
-        (job.output / "executed").mkdir(parents=True, exist_ok=True)
         for folder in (job.output, job.output / "executed"):
+            folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
+        try:
+            staging = _writable(jobs.BUILD / "running") / name
+        except OSError:
+            if job.stamp:
+                raise
+            staging = _writable(job.output / ".build" / "running") / name
         lock = staging.with_suffix(".lock").open("a+")
     except OSError as error:
         where = jobs.short(Path(error.filename or job.output))
@@ -88,24 +92,39 @@ def _exclusive(job):
             raise Problem(2, f"{job.stem}: {who}; wait for it") from None
         lock.truncate(0)
         print(os.getpid(), end="", file=lock, flush=True)
+        with suppress(OSError):
+            if Path(left := os.readlink(staging / "scratch")).name.startswith("wnlib-"):
+                shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
+        # Socket addresses hold about 100 bytes; a long temporary folder would not leave room.
+        short = tempfile.gettempdir() if len(os.fsencode(tempfile.gettempdir())) < 60 else "/tmp"
         try:
-            yield lock, staging
+            with tempfile.TemporaryDirectory(prefix="wnlib-", dir=short, ignore_cleanup_errors=True) as scratch:
+                (staging / "scratch").symlink_to(scratch)
+                yield lock, staging, scratch
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _writable(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def _supervise(job, lock, staging, scratch, cell_timeout, timeout):
     """Run papermill in a child, so that whatever happens to it or to us ends it all; return the cost."""
     task = dict(job._asdict(), output=None, stamp=None, staging=str(staging), scratch=scratch, limit=cell_timeout)
     command = "import sys; from wnlib.collection import kernel; kernel.execute(sys.argv[1])"
+    # The socket that is its stdin is the child's lifeline, which ends when we do, however we end; and on it, where no
+    # disk can be full, it says how it went.
+    ours, theirs = socket.socketpair()
     try:
-        # The pipe to its stdin is the child's lifeline: it ends when we do, however we end.
-        with (staging / "log.txt").open("wb") as log:
+        with (staging / "log.txt").open("wb") as log, theirs:
             child = subprocess.Popen(
                 [sys.executable, "-c", command, json.dumps(task)],
-                stdin=subprocess.PIPE,
+                stdin=theirs,
                 stdout=log,
                 stderr=log,
                 cwd=jobs.NOTEBOOKS,
@@ -114,19 +133,24 @@ def _supervise(job, lock, staging, scratch, cell_timeout, timeout):
                 start_new_session=True,  # a Ctrl-C is for us alone, and we see to the rest
             )
         child.wait(timeout)
+        ours.setblocking(False)
+        outcome = json.loads(ours.recv(2**16))
     except subprocess.TimeoutExpired:
         raise Problem(
             1, f"{_cell(staging)}: the notebook ran past its limit of {timeout:g} s; raise it with --timeout"
         ) from None
     except Problem as stopped:
         raise Problem(stopped.status, f"{_cell(staging)}: {stopped}") from None
+    except (BlockingIOError, ValueError):  # it ended without a word
+        if (status := child.returncode) < 0:
+            said = kernel.killed(-status)
+        else:
+            log = (staging / "log.txt").read_text(errors="replace").strip().splitlines()
+            said = f"exited ({status}): {log[-1] if log else 'no message'}"
+        raise Problem(1, f"{_cell(staging)}: the process that runs it {said}") from None
     finally:
         kernel.kill_marked(str(staging))
-    try:
-        outcome = json.loads((staging / "outcome.json").read_text())
-    except (OSError, ValueError):
-        log = (staging / "log.txt").read_text(errors="replace").strip().splitlines()
-        outcome = {"error": f"papermill ended with status {child.returncode}: {log[-1] if log else 'no message'}"}
+        ours.close()
     if "error" in outcome:
         raise Problem(1, f"{_cell(staging)} {outcome['error']}")
     return outcome
@@ -137,13 +161,17 @@ def _environment(staging, scratch):
     import importlib.util
 
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    home = staging.parents[1]  # build/, or what stands for it
     matplotlib = Path(importlib.util.find_spec("matplotlib").origin).parent
     environment |= {
         "WNLIB_FIGURES": str(staging),  # also the mark by which the processes of this run are found
-        "WNLIB_SWEEPS": os.environ.get("WNLIB_SWEEPS") or str(jobs.BUILD / "sweeps"),
-        "PYTHONPATH": os.pathsep.join([str(jobs.ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
+        "WNLIB_SWEEPS": str(jobs.ROOT / (os.environ.get("WNLIB_SWEEPS") or home / "sweeps")),
+        # The root, seen from the notebooks: the path itself may hold what separates paths.
+        "PYTHONPATH": os.pathsep.join(["..", *filter(None, [environment.get("PYTHONPATH")])]),
         "PYTHONHASHSEED": "0",
         "MATPLOTLIBRC": str(matplotlib / "mpl-data" / "matplotlibrc"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),  # its cache: the user's may not be writable, and it would say so
+        "TMPDIR": scratch,
         "JUPYTER_PATH": f"{scratch}/jupyter",  # searched first; execute() puts this Python's kernel there
         "JUPYTER_DATA_DIR": f"{scratch}/jupyter",
         "JUPYTER_CONFIG_DIR": f"{scratch}/config",
@@ -157,7 +185,7 @@ def _environment(staging, scratch):
     # step: a quarter of the time of notebooks 01 and 07. Other systems do not read these.
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
-    if sys.stderr.isatty():
+    with suppress(OSError):  # none, or one without a name here
         environment["WNLIB_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return environment
 
@@ -177,13 +205,13 @@ def _complete(job, staging, cost):
         raise Problem(1, f"the notebook saved no {', '.join(missing)}; wnlib.figures.save writes them")
     path = staging / f"{job.stem}.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record["claims"] = list(record["claims"])
+        record = files.parsed(path)
+        record["claims"] = [claim | {"id": claim["id"], "verdict": claim["verdict"]} for claim in record["claims"]]
         record |= {"notebook": job.stem, "profile": job.profile, "parameters": job.parameters}
         rounded = {name: float(f"{value:.2g}") for name, value in cost.items()}
         record["cost"] = _settled(job, record, rounded, (staging / jobs.RESUMED).exists())
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise Problem(1, f"{path.name} is not a record with claims and finite numbers: {error!r}") from None
     path.write_text(text + "\n", encoding="utf-8")
     return record
@@ -196,29 +224,30 @@ def _settled(job, record, cost, resumed):
     part of its work done: then its own cost is not that of the whole.
     """
     try:
-        old = json.loads((job.output / f"{job.stem}.json").read_text(encoding="utf-8"))
+        old = files.parsed(job.output / f"{job.stem}.json")
         if resumed:
             return old["cost"]
         close = all(1 / 1.5 <= cost[name] / old["cost"][name] <= 1.5 for name in cost)
         return old["cost"] if close and {**old, "cost": cost} == {**record, "cost": cost} else cost
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    except Exception:  # none there, or a damaged one
         return cost
 
 
 def _publish(job, staging, inputs):
-    """Replace the five outputs, each in one step, then stamp them. No signal comes in between."""
+    """Replace the stamp and the five outputs, all or none. No signal comes in between.
+
+    The stamp comes first: one that was killed here left files that do not go with it, and so are not up to date.
+    """
     (staging / "executed").mkdir()
     (staging / "executed.ipynb").rename(staging / jobs.OUTPUTS[4].format(job.stem))
-    names = [name.format(job.stem) for name in jobs.OUTPUTS]
+    sources = {job.output / name.format(job.stem): staging / name.format(job.stem) for name in jobs.OUTPUTS}
     signal.pthread_sigmask(signal.SIG_BLOCK, jobs.SIGNALS)
     try:
-        with ExitStack() as stack:  # all are prepared in the destination's file system before the first is replaced
-            if job.stamp:
-                job.stamp.unlink(missing_ok=True)
-            for name in names:
-                shutil.copyfile(staging / name, stack.enter_context(files.replacing(job.output / name)))
         if job.stamp:
-            files.write(job.stamp, json.dumps(inputs | jobs.outputs_of(job.stem, job.profile), indent=1))
+            digests = {jobs.short(path): jobs.digest(source) for path, source in sources.items()}
+            (staging / "stamp.json").write_text(json.dumps(inputs | {"outputs": digests}, indent=1))
+            sources = {job.stamp: staging / "stamp.json"} | sources
+        files.replace_all(sources)
     except OSError as error:
         raise Problem(1, f"cannot publish in {jobs.short(job.output)}: {error}") from None
     finally:
@@ -257,7 +286,7 @@ def _report(job, record):
 
 def main(arguments=None):
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m wnlib.collection.run", description=__doc__.split("\n")[0])
+    parser = jobs.parser("wnlib.collection.run", __doc__)
     add = parser.add_argument
     add("stems", nargs="*", metavar="STEM", help="notebooks to run, as NN_slug (default: all)")
     add("--profile", default="paper", choices=jobs.PROFILES, help="whose parameters, and where to (default: paper)")
@@ -269,37 +298,29 @@ def main(arguments=None):
     add("--force", action="store_true", help="run even what is up to date")
     add("--cell-timeout", type=int, default=1800, metavar="S", help="limit for one cell (default: 1800 s)")
     add("--timeout", type=float, default=3600, metavar="S", help="limit for one notebook (default: 3600 s)")
-    parser.error = lambda line: parser.exit(2, f"{line}\n")
     asked = parser.parse_args(arguments)
-    names = asked.stems or jobs.stems(asked.profile)
-    always = asked.force or asked.set or asked.output
-    jobs.heed_signals()
-    try:
-        if min(asked.cell_timeout, asked.timeout) <= 0:
+
+    def work():
+        jobs.heed_signals()
+        names = asked.stems or jobs.stems(asked.profile)
+        always = asked.force or asked.set or asked.output
+        if not (0 < asked.cell_timeout < 1e8 and 0 < asked.timeout < 1e8):
             raise Problem(2, f"--cell-timeout {asked.cell_timeout}, --timeout {asked.timeout:g}: give seconds > 0")
         # Before any work, and so in --stale too, from which make goes on: what is asked must suit every notebook.
-        wanted = [jobs.request(s, asked.profile, asked.backend, asked.set, asked.output) for s in names if always]
-        if asked.why:
-            for stem in names:
-                jobs.request(stem, asked.profile, asked.backend)
-                print(f"{stem}: {', '.join(jobs.why(stem, asked.profile, asked.backend)) or 'up to date'}")
-            return 0
-        if asked.stale:
-            for stem in names:
-                if always or jobs.why(stem, asked.profile, asked.backend):
-                    print(stem)
-            return 0
-        for job in wanted or [jobs.request(s, asked.profile, asked.backend) for s in names]:
-            if always or jobs.why(job.stem, job.profile, job.backend):
+        wanted = [jobs.request(s, asked.profile, asked.backend, asked.set, asked.output) for s in names]
+        for job in wanted:
+            reasons = jobs.why(job.stem, job.profile, job.backend) if asked.why or not always else ["asked for"]
+            if asked.why:
+                print(f"{job.stem}: {', '.join(reasons) or 'up to date'}")
+            elif asked.stale:
+                print(*[job.stem] * bool(reasons), end="\n" * bool(reasons))
+            elif reasons:
                 print(f"{job.stem}: running", flush=True)
                 print(_report(job, run(job, asked.cell_timeout, asked.timeout)), flush=True)
             else:
                 print(f"{job.stem}: up to date")
-        return 0
-    except (Problem, OSError) as problem:
-        # On a terminal, a progress bar may have been left on this line.
-        print("\r\033[K" * sys.stderr.isatty() + str(problem), file=sys.stderr)
-        return getattr(problem, "status", 1)
+
+    return jobs.command(work)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The claims of all notebooks (`make claims`): figures/claims.md, by tier, and the counts in the README."""
 
 import collections
-import json
 import sys
 from pathlib import Path
 
@@ -19,17 +18,17 @@ TIERS = {
 
 def records(folder):
     """Return {stem: record} of every `NN_slug.json` in `folder`; Problem (1) for a file that is no record."""
-    found = {}
-    for path in sorted(Path(folder).glob("[0-9][0-9]_*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            for claim in record["claims"]:
-                claims.table([claim]), TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
-            float(record.get("cost", {}).get("seconds", 0)), float(record.get("cost", {}).get("peak_gib", 0))
-            found[path.stem] = record
-        except (ValueError, KeyError, AttributeError, TypeError, IndexError):
-            raise Problem(1, f"{jobs.short(path)} is no record of a notebook's claims: make it again") from None
-    return found
+    return {path.stem: record(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.json"))}
+
+
+def record(path, status=1):
+    """Return the record at `path`, all of whose claims can be shown; Problem for a file that is none."""
+    with jobs.reading(path, "it is no record of a notebook's claims; make it again", status):
+        found = files.parsed(path)
+        overview({path.stem: found}), every({path.stem: found}), claims.table(found["claims"])
+        for claim in found["claims"]:
+            TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
+        return found
 
 
 def overview(found):
@@ -73,10 +72,11 @@ def every(found):
 
 def main(root=jobs.ROOT):
     """Rewrite figures/claims.md and what stands between the markers in README.md; return the exit status."""
-    readme = root / "README.md"
-    try:
-        found = records(root / "figures")
-        text = readme.read_text(encoding="utf-8")
+
+    def work():
+        readme, found = root / "README.md", records(root / "figures")
+        with jobs.reading(readme, "restore it"):
+            text = files.read(readme).decode()
         if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
             raise Problem(
                 2, f"README.md lacks the markers {BEGIN!r} and {END!r}: put them, once, around the claims table"
@@ -85,12 +85,10 @@ def main(root=jobs.ROOT):
         new = {root / "figures" / "claims.md": every(found)}
         new[readme] = f"{before}{BEGIN}\n\n{overview(found)}\n\n{END}{rest.split(END)[1]}"
         for path, text in new.items():
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            if not path.is_file() or files.read(path) != text.encode():
                 files.write(path, text)
-    except (Problem, OSError) as problem:
-        print(problem, file=sys.stderr)
-        return getattr(problem, "status", 1)
-    return 0
+
+    return jobs.command(work)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,18 @@ names as the machine's, are shown and not compared.
 Exit status: 0 everything reproduced; 1 something is not, or was not run here; 2 the request was refused.
 """
 
-import argparse
+import io
 import json
 import os
 import platform
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from wnlib import claims
-from wnlib.collection import jobs
+from wnlib.collection import files, jobs, table
 from wnlib.collection.jobs import Problem
 
 REFERENCE = jobs.ROOT / "tests" / "reference"
@@ -41,16 +40,17 @@ HEAD = ["notebook", "claim", "verdict", "measured", "reference", "difference / t
 
 def results(folder, stem):
     """Return (record, drawn arrays by name) of `stem` in `folder`; None where nothing is."""
+    path, drawn = folder / f"{stem}.json", folder / f"{stem}.npz"
     try:
-        record = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
-        with np.load(folder / f"{stem}.npz", allow_pickle=False) as file:
+        with jobs.reading(drawn, "make it again", 2):
+            file = np.load(io.BytesIO(files.read(drawn)), allow_pickle=False)
             arrays = {name: file[name] for name in file.files}
-        record["parameters"], [_numbers(claim) for claim in record["claims"]]
+        with jobs.reading(path, "make it again", 2):
+            record = table.record(path, 2)
+            reference((record, arrays), (record, arrays))  # whatever is done with them can be done
         return record, arrays
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise Problem(2, f"{jobs.short(folder / stem)}.json, .npz: no notebook's record ({error!r})") from None
 
 
 def _numbers(claim):
@@ -159,12 +159,11 @@ def update(stems, profile):
             raise Problem(1, f"{stem}: the run with other instructions failed; its reference is as it was")
         made = reference(results(folder, stem), results(twins, stem))
         path = REFERENCE / profile / f"{stem}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = [f'"{key}": {json.dumps(made[key], ensure_ascii=False)}' for key in ("parameters", "environment")]
         claimed = ",\n  ".join(json.dumps(claim, ensure_ascii=False) for claim in made["claims"])
         drawn = ",\n  ".join(f"{json.dumps(k, ensure_ascii=False)}: {json.dumps(v)}" for k, v in made["drawn"].items())
         lines += [f'"claims": [\n  {claimed}\n ]', f'"drawn": {{\n  {drawn}\n }}']
-        path.write_text("{\n " + ",\n ".join(lines) + "\n}\n", encoding="utf-8")
+        files.write(path, "{\n " + ",\n ".join(lines) + "\n}\n")
         print(f"{jobs.short(path)}: made")
 
 
@@ -252,7 +251,8 @@ def verify(stems, profile, records=None):
         elif not found or not (records or _run_here(stem, profile)):
             got = [["", "", _make(profile), "", "", NOT_RUN]]
         else:
-            got = compare(found, json.loads(path.read_text(encoding="utf-8")))
+            with jobs.reading(path, "restore it, or make references", 2):
+                got = compare(found, files.parsed(path))
         rows += [[stem[:2], *row] for row in got]
     outcomes = {row[-1] for row in rows}
     return rows, "NO" not in outcomes and outcomes != {NOT_RUN}
@@ -260,11 +260,7 @@ def verify(stems, profile, records=None):
 
 def _run_here(stem, profile):
     """Whether what is in the profile's folder was made here, from the present sources, on whatever backend."""
-    try:
-        backend = json.loads(jobs.stamp_of(stem, profile).read_text())["backend"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return not jobs.why(stem, profile, backend)
+    return any(not jobs.why(stem, profile, backend) for backend in (None, "numpy", "cupy"))
 
 
 def _make(profile):
@@ -273,30 +269,28 @@ def _make(profile):
 
 def main(arguments=None):
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m wnlib.collection.verify", description=__doc__.split("\n")[0])
+    parser = jobs.parser("wnlib.collection.verify", __doc__)
     add = parser.add_argument
     add("stems", nargs="*", metavar="STEM", help="notebooks to verify, as NN_slug (default: all)")
     add("--profile", default="paper", choices=jobs.PROFILES, help="whose records (default: paper)")
     add("--records", type=Path, metavar="DIR", help="records of another folder, wherever they were made")
     add("--update", action="store_true", help="make the references anew: one more run of each notebook")
-    parser.error = lambda line: parser.exit(2, f"{line}\n")
     asked = parser.parse_args(arguments)
-    stems = asked.stems or jobs.stems()
-    try:
+
+    def work():
+        stems = asked.stems or jobs.stems()
         for stem in stems:
             jobs.parameters_of(stem)  # refuses what is no notebook
         if asked.update:
-            update(stems, asked.profile)
-            return 0
+            return update(stems, asked.profile)
         rows, good = verify(stems, asked.profile, asked.records)
-    except (Problem, OSError) as problem:
-        print(problem, file=sys.stderr)
-        return getattr(problem, "status", 1)
-    print(claims.markdown(HEAD, rows))
-    kept, off, missing = (sum(row[-1] == last for row in rows) for last in ("yes", "NO", NOT_RUN))
-    beside = f"; {missing} notebooks not run here" if missing else ""
-    print(f"\n{kept} of {kept + off} rows reproduced ({asked.profile} profile){beside}")
-    return 0 if good else 1
+        print(claims.markdown(HEAD, rows))
+        kept, off, missing = (sum(row[-1] == last for row in rows) for last in ("yes", "NO", NOT_RUN))
+        beside = f"; {missing} notebooks not run here" if missing else ""
+        print(f"\n{kept} of {kept + off} rows reproduced ({asked.profile} profile){beside}")
+        return 0 if good else 1
+
+    return jobs.command(work)
 
 
 if __name__ == "__main__":

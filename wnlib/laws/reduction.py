@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.special
 
-from wnlib import validate
+from wnlib import backend, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import eye_like, inverse_sqrt, mT, squared_norm, sym, trace
 
@@ -25,6 +25,10 @@ def random_alignment(m, r, r_A, draws, rng):
     """
     validate.integer("r", r, validate.integer("r_A", r_A, 1), validate.integer("m", m, 1), "r_A <= r <= m")
     validate.integer("draws", draws, 1)
+    nbytes = 8 * 8 * r_A**2  # of a draw: eight matrices at a time
+    backend.require_memory(
+        nbytes * draws, f"random alignment with draws = {draws}", lambda free: f"draws = {free // nbytes} would fit", np
+    )
 
     def wishart(degrees):
         L = np.tril(rng.standard_normal((draws, r_A, r_A)), -1)

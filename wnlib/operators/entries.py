@@ -5,7 +5,7 @@ import math
 import array_api_compat.numpy
 import numpy as np
 
-from wnlib import validate
+from wnlib import backend, validate
 from wnlib.linalg import dim_sym, smat, svec
 from wnlib.operators.protocol import beside, drawn, require, sample
 
@@ -61,6 +61,7 @@ def spurious(m, epsilon, xp=array_api_compat.numpy):
     unless m >= 2 and 0 < epsilon <= 1.
     """
     validate.integer("m", m, 2)
+    backend.require_memory(40 * m * m, f"spurious family with m = {m}", lambda free: "a smaller m would fit", xp)
     epsilon = validate.positive("epsilon", epsilon)
     if epsilon > 1:
         raise ValueError(f"epsilon = {epsilon:g}: must be at most 1, the weight of the entries that are seen")

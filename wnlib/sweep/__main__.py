@@ -10,18 +10,16 @@ Exit status: 0 done; 1 cells failed, are missing or cannot be written; 2 the req
 signal n. Problems take one line each on stderr.
 """
 
-import argparse
 import functools
 import importlib
 import inspect
 import json
 import sys
-from contextlib import suppress
 
 from wnlib import backend
 from wnlib.collection import jobs
 from wnlib.collection.jobs import Problem
-from wnlib.sweep.cells import folder, load
+from wnlib.sweep.cells import folder
 from wnlib.sweep.work import checked, found, run
 
 # The notebooks that draw a sweep, and the modules whose `cells` lists it, given the parameters in its signature.
@@ -66,9 +64,8 @@ def status(name, cells):
     if len(done) == len(records):
         return line
     names = {cell.name for cell in cells}
-    known = done or [
-        record for record in map(_readable, folder().glob("*.json")) if record and record["function"] in names
-    ]
+    every = () if done else (found(path.stem) for path in folder().glob("*.json"))
+    known = done or [record for record in every if record and record["function"] in names]
     left = sum({cell.address: cell.work for cell in cells if not records[cell.address]}.values())
     work = sum(record["work"] for record in known)
     if not work:
@@ -77,14 +74,9 @@ def status(name, cells):
     return f"{line}; the rest will take about {hours:.2g} core hours, judged by {len(known)} finished cells"
 
 
-def _readable(path):
-    with suppress(ValueError):
-        return load(path.stem)
-
-
 def main(arguments=None):
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m wnlib.sweep", description=__doc__.split("\n")[0])
+    parser = jobs.parser("wnlib.sweep", __doc__)
     add = parser.add_argument
     add("command", choices=("run", "status", "collect"), help="collect: the results, one JSON line a cell, on stdout")
     add("stem", metavar="STEM", help=f"the notebook that draws the sweep: {', '.join(SWEEPS)}")
@@ -92,30 +84,26 @@ def main(arguments=None):
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="override a parameter")
     add("--shard", default="1/1", metavar="I/N", help="only the I-th of N shares, I from 1")
     add("--processes", type=int, default=backend.processors(), metavar="K", help="at a time (default: all cores)")
-    parser.error = lambda line: parser.exit(2, f"{line}\n")
     asked = parser.parse_args(arguments)
-    jobs.heed_signals("; the finished cells are kept")
-    say = functools.partial(print, file=sys.stderr, flush=True)
-    try:
+
+    def work():
+        jobs.heed_signals("; the finished cells are kept")
         if asked.processes < 1:
             raise Problem(2, f"--processes {asked.processes}: must be >= 1")
         i, n = _shard(asked.shard)
         cells = cells_of(asked.stem, asked.profile, asked.set)[i - 1 :: n]
         name = f"{asked.stem}, profile {asked.profile}" + (f", shard {i}/{n}" if n > 1 else "")
         if asked.command == "run":
-            run(cells, asked.processes, asked.stem, say)
+            run(cells, asked.processes, asked.stem, functools.partial(print, file=sys.stderr, flush=True))
         if asked.command != "collect":
-            print(status(name, cells))
-            return 0
+            return print(status(name, cells))
         records = [found(cell.address) for cell in cells]
         if missing := records.count(None):
             raise Problem(1, f"{name}: {missing} of {len(cells)} cells are not finished; compute them with run")
         for record in records:
             print(json.dumps({key: record[key] for key in ("function", "parameters", "result")}, sort_keys=True))
-        return 0
-    except (Problem, OSError) as problem:
-        say("\r\033[K" * sys.stderr.isatty() + str(problem))
-        return getattr(problem, "status", 1)
+
+    return jobs.command(work)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import functools
 import importlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 from wnlib.collection import depends, files, jobs
@@ -88,21 +88,22 @@ def _one_thread():
 
 
 def folder():
-    """Where the finished cells are: WNLIB_SWEEPS, else build/sweeps."""
-    return Path(os.environ.get("WNLIB_SWEEPS") or jobs.BUILD / "sweeps")
+    """Where the finished cells are: WNLIB_SWEEPS, seen from the root, else build/sweeps."""
+    return jobs.ROOT / (os.environ.get("WNLIB_SWEEPS") or "build/sweeps")
 
 
 def load(address):
     """Return a finished cell's record, None when there is none; ValueError when its file is damaged."""
     path = folder() / f"{address}.json"
     try:
-        record = json.loads(path.read_bytes())
-        checksum = record.pop("checksum")
-        if (checksum, record["address"]) == (digest(record), address):
+        record = files.parsed(path)
+        if (record.pop("checksum"), record["address"]) == (digest(record), address):
             return record
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except PermissionError:
+        raise
+    except Exception:  # a damaged file can raise anything
         pass
     raise ValueError(f"{jobs.short(path)} is damaged")
 
@@ -119,12 +120,22 @@ def save(cell, address, text, seconds):
     return record
 
 
+def _trusted(place):
+    """Problem (2) for a folder in which strangers could put results: everybody's, or not ours nor our group's."""
+    found = place.stat()
+    team = found.st_mode & stat.S_IWGRP and found.st_gid in (os.getegid(), *os.getgroups())
+    if found.st_mode & stat.S_IWOTH or not (os.geteuid() in (0, found.st_uid) or team):
+        raise Problem(2, f"{jobs.short(place)}: others could put results there; chmod o-w it, or set WNLIB_SWEEPS")
+
+
 @contextmanager
 def locks():
     """Yield claim(address) and release(address): a lock on one byte for each cell, which dies with this process."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        lock = (folder() / "lock").open("a")
+        _trusted(folder())
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        lock = os.fdopen(os.open(folder() / "lock", flags, 0o666), "wb")
     except OSError as error:
         raise Problem(2, f"cannot write {jobs.short(folder())}: {error.strerror}; set WNLIB_SWEEPS") from None
 

@@ -1,7 +1,9 @@
 """Who computes a sweep: executors that speak concurrent.futures, and how many cells each should be given at once."""
 
+import asyncio
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 
 from wnlib.collection.jobs import Problem
 
+ANSWER_SECONDS = 10  # to wait for a Dask scheduler
 # How long to wait for the first Dask worker, and for new ones when all are gone.
 WORKERLESS_SECONDS = 600
 
@@ -73,14 +76,18 @@ def _processes(count):
 @contextmanager
 def _dask(scheduler, report):
     """Yield (executor, capacity) for the workers of the Dask scheduler at that address."""
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", scheduler):
+        raise Problem(2, f"SCHEDULER={scheduler}: must be tcp://host:port, or tls://host:port")
     try:
         from distributed import Client
 
-        client = Client(scheduler, timeout=10, set_as_default=False)
+        asyncio.run(asyncio.wait_for(_asked(scheduler), ANSWER_SECONDS))
+        client = Client(scheduler, timeout=ANSWER_SECONDS, set_as_default=False)
     except ImportError:
         raise Problem(2, f"SCHEDULER={scheduler}: needs the extra cluster (pip install dask distributed)") from None
-    except (OSError, ValueError) as error:
-        raise Problem(2, f"SCHEDULER={scheduler}: no Dask scheduler answers there ({error})") from None
+    except Exception as error:  # whatever listens there may answer anything
+        reason = str(error) or f"silent for {ANSWER_SECONDS} s"
+        raise Problem(2, f"SCHEDULER={scheduler}: no Dask scheduler answers there ({reason})") from None
     alone_since = None
 
     def capacity():
@@ -102,6 +109,16 @@ def _dask(scheduler, report):
         yield client.get_executor(pure=False), capacity
     finally:
         client.close()
+
+
+async def _asked(scheduler):
+    """Return once the scheduler has answered: a client would wait for minutes, and be noisy about it."""
+    from distributed.core import connect, send_recv
+    from distributed.security import Security
+
+    comm = await connect(scheduler, **Security().get_connection_args("client"))
+    await send_recv(comm, op="identity")
+    comm.abort()
 
 
 @contextmanager
