@@ -133,7 +133,10 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
         (["figures", "PYTHON=no-such-python"], "PYTHON=no-such-python: not found"),
         (["fgures"], "no target fgures: did you mean figures?; make help lists all"),
         (["zzzz'; touch harm; '"], "no target zzzz'; touch harm; '; make help lists all"),
-        (["figures/01_onne.pdf", PYTHON], "no notebook '01_onne' in notebooks; did you mean 01_one? there are: 01_one"),
+        (
+            ["figures/01_onne.pdf", PYTHON],
+            "no notebook '01_onne' in notebooks; did you mean '01_one'? there are: 01_one",
+        ),
         (["figures/07_no.pdf", PYTHON], "no notebook '07_no' in notebooks; there are: 01_one"),
         (["figures/01_one.pdf", PYTHON, "PARAMS=m=1"], "--set: 01_one has no parameter 'm'; it has: n, stem"),
     ],

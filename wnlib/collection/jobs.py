@@ -6,6 +6,7 @@ what is stale must take no longer than a blink.
 
 import argparse
 import ast
+import difflib
 import hashlib
 import math
 import os
@@ -143,11 +144,7 @@ def parameters_of(stem):
     """
     path = NOTEBOOKS / f"{stem}.ipynb"
     if stem not in stems():
-        import difflib
-
-        near = difflib.get_close_matches(stem, stems(), 1)
-        hint = f" did you mean {near[0]}?" if near else ""
-        raise Problem(2, f"no notebook {stem!r} in {short(NOTEBOOKS)};{hint} there are: {', '.join(stems()) or 'none'}")
+        raise Problem(2, f"no notebook {stem!r} in {short(NOTEBOOKS)};{_near(stem, stems())}")
     parameters = {}
     with reading(path, "it must have one cell of Python tagged 'parameters'", 2):
         cells = files.parsed(path)["cells"]
@@ -165,6 +162,11 @@ def parameters_of(stem):
             least = -math.inf if min(numbers) < 0 else 0 if zero else SIZES[_member(kind)][0]
             parameters[name] = (kind, value, least)
     return parameters
+
+
+def _near(name, known, what="there are"):
+    near = difflib.get_close_matches(name, known, 1)
+    return (f" did you mean {near[0]!r}?" if near else "") + f" {what}: {', '.join(known) or 'none'}"
 
 
 def _member(kind):
@@ -232,10 +234,8 @@ def _whole(settings):
     """Put together again what make parted at the spaces within a list: kappas=[20, 40]."""
     whole = []
     for piece in settings:
-        if whole and whole[-1].count("[") > whole[-1].count("]"):
-            whole[-1] += f" {piece}"
-        else:
-            whole.append(piece)
+        parted = whole and whole[-1].count("[") > whole[-1].count("]")
+        whole[len(whole) - bool(parted) :] = [f"{whole[-1]} {piece}" if parted else piece]
     return whole
 
 
@@ -248,11 +248,7 @@ def request(stem, profile="paper", backend=None, settings=(), output=None):
     overrides = {}
     for name, (value, where) in _asked(stem, profile, _whole(settings), backend).items():
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f" did you mean {near[0]!r}?" if near else ""
-            raise Problem(2, f"{where}: {stem} has no parameter {_shown(name)};{hint} it has: {', '.join(known)}")
+            raise Problem(2, f"{where}: {stem} has no parameter {_shown(name)};{_near(str(name), known, 'it has')}")
         overrides[name] = _typed(value, known[name][0], f"{where}: {name} of {stem}", known[name][2])
     return Job(
         stem,
@@ -282,11 +278,6 @@ def digest(path):
     return hashlib.sha256(files.read(path)).hexdigest() if path.is_file() else None
 
 
-def _digests(paths):
-    """``{path from the root: digest}``."""
-    return {short(path): digest(path) for path in paths}
-
-
 def inputs_of(stem, profile, backend):
     """All that a run depends on: its request, the files it reads, and the code of the modules it imports."""
     paths = [NOTEBOOKS / f"{stem}.ipynb", ROOT / "requirements.lock"]
@@ -296,12 +287,17 @@ def inputs_of(stem, profile, backend):
         code = depends.notebook(paths[0])
     except Exception:
         code = {}  # whatever it is, running it will tell
-    return {"profile": profile, "backend": backend or "auto", "inputs": _digests(paths) | code}
+    return {
+        "profile": profile,
+        "backend": backend or "auto",
+        "inputs": {short(path): digest(path) for path in paths} | code,
+    }
 
 
 def outputs_of(stem, profile):
     """Return the digests of the five published files; None for one that is not there."""
-    return {"outputs": _digests(PROFILES[profile][0] / name.format(stem) for name in OUTPUTS)}
+    paths = [PROFILES[profile][0] / name.format(stem) for name in OUTPUTS]
+    return {"outputs": {short(path): digest(path) for path in paths}}
 
 
 def why(stem, profile="paper", backend=None):

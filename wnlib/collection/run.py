@@ -70,9 +70,7 @@ def _exclusive(job):
     """
     name = f"{job.stem}-{hashlib.sha256(bytes(job.output)).hexdigest()[:8]}"
     try:
-        for folder in (job.output, job.output / "executed"):
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+        _writable(job.output), _writable(job.output / "executed")
         try:
             staging = _writable(jobs.BUILD / "running") / name
         except OSError:
@@ -136,9 +134,8 @@ def _supervise(job, lock, staging, scratch, cell_timeout, timeout):
         ours.setblocking(False)
         outcome = json.loads(ours.recv(2**16))
     except subprocess.TimeoutExpired:
-        raise Problem(
-            1, f"{_cell(staging)}: the notebook ran past its limit of {timeout:g} s; raise it with --timeout"
-        ) from None
+        line = f"the notebook ran past its limit of {timeout:g} s; raise it with --timeout"
+        raise Problem(1, f"{_cell(staging)}: {line}") from None
     except Problem as stopped:
         raise Problem(stopped.status, f"{_cell(staging)}: {stopped}") from None
     except (BlockingIOError, ValueError):  # it ended without a word
@@ -177,14 +174,11 @@ def _environment(staging, scratch):
         "JUPYTER_CONFIG_DIR": f"{scratch}/config",
         "IPYTHONDIR": f"{scratch}/ipython",
     }
-    # At these sizes two BLAS threads gain little, and on a busy core they wait for each other: ten times slower. Use
-    # the cores with make -j. One thread also makes the numbers independent of their number.
+    # On a busy core BLAS threads wait for each other: ten times slower. Use the cores with make -j.
     for library in ("OPENBLAS", "MKL", "OMP"):
         environment.setdefault(f"{library}_NUM_THREADS", "1")
-    # glibc would hand arrays of the size of a step's back to the system and fetch them again, page by page, at every
-    # step: a quarter of the time of notebooks 01 and 07. Other systems do not read these.
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
-    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
+    # Or glibc hands a step's arrays back to the system and fetches them again: up to a quarter of the time.
+    environment = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)} | environment
     with suppress(OSError):  # none, or one without a name here
         environment["WNLIB_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return environment
@@ -259,11 +253,10 @@ def _publish(job, staging, inputs):
 
 def _known(job, record):
     """The verdicts of tests/reference, {id: verdict}, where it was made with the same parameters; else {}."""
-    path = jobs.ROOT / "tests" / "reference" / job.profile / f"{job.stem}.json"
     try:
-        reference = json.loads(path.read_text(encoding="utf-8"))
+        reference = files.parsed(jobs.ROOT / "tests" / "reference" / job.profile / f"{job.stem}.json")
         return {c["id"]: c["verdict"] for c in reference["claims"] if reference["parameters"] == record["parameters"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:  # none, or a damaged one
         return {}
 
 
@@ -279,8 +272,8 @@ def _report(job, record):
     claims = ", ".join(parts) or "none"
     seconds, peak = (float(f"{record['cost'][name]:.2g}") for name in ("seconds", "peak_gib"))
     cost = f"done in {seconds:g} s, peak {peak:g} GiB"
-    where = record.get("environment", {})
-    cost += f" on {where['device']} (CuPy)" if where.get("backend") == "cupy" else ""
+    if (where := record.get("environment", {})).get("backend") == "cupy":
+        cost += f" on {where['device']} (CuPy)"
     return f"{job.stem}: {cost} -> {jobs.short(job.output)}/{job.stem}.pdf; claims: {claims}"
 
 
