@@ -52,3 +52,15 @@ def test_inverse_sqrt_confines_what_is_not_finite():
 def test_smat_refuses_a_length_that_is_no_triangle():
     with pytest.raises(ValueError, match="s has 5 coordinates"):
         linalg.smat(np.zeros(5))
+
+
+def test_complex_matrices_have_adjoints_hermitian_parts_and_real_products(xp):
+    rng = np.random.default_rng(3)
+    S, T = (rng.standard_normal((2, 3, 3)) + 1j * rng.standard_normal((2, 3, 3)) for _ in range(2))
+    there = {name: xp.asarray(x) for name, x in {"S": S, "T": T}.items()}
+    assert np.array_equal(to_numpy(linalg.mH(there["S"])), np.conj(np.swapaxes(S, -1, -2)))
+    assert np.allclose(to_numpy(linalg.inner(there["S"], there["T"]))[:, 0, 0], np.sum(S.conj() * T, axis=(1, 2)).real)
+    assert np.allclose(to_numpy(linalg.squared_norm(there["S"])), np.sum(np.abs(S) ** 2, axis=(1, 2)))
+    H = linalg.sym(there["S"]) @ linalg.sym(there["S"])
+    root = linalg.inverse_sqrt(H)
+    assert np.allclose(to_numpy(root @ H @ root), np.eye(3), atol=1e-6)

@@ -146,6 +146,7 @@ WN = methods.weight_normalization(0.5)
 CASES = {
     "backend.to_numpy": call("backend.to_numpy", drawn(2, 3)),
     "linalg.mT": call("linalg.mT", drawn(2, 3, 4)),
+    "linalg.mH": call("linalg.mH", drawn(2, 3, 4)),
     "linalg.sym": call("linalg.sym", drawn(2, 3, 3)),
     "linalg.eye_like": call("linalg.eye_like", stack()),
     "linalg.trace": call("linalg.trace", stack()),

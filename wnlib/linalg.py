@@ -14,9 +14,19 @@ def mT(X):
     return X.mT if hasattr(X, "mT") else array_namespace(X).matrix_transpose(X)
 
 
+def mH(X):
+    """Return the conjugate transpose of every matrix in the stack X (..., m, r), as (..., r, m)."""
+    return mT(array_namespace(X).conj(X) if _is_complex(X.dtype) else X)
+
+
+def _is_complex(dtype):
+    """Whether the `dtype`, of any backend, is complex."""
+    return dtype.kind == "c" if hasattr(dtype, "kind") else "complex" in str(dtype)
+
+
 def sym(S):
-    """Return the symmetric part (S + Sᵀ)/2 of every matrix in the stack S (..., m, m)."""
-    return 0.5 * (S + mT(S))
+    """Return the symmetric, or Hermitian, part (S + Sᴴ)/2 of every matrix in the stack S (..., m, m)."""
+    return 0.5 * (S + mH(S))
 
 
 def eye_like(S):
@@ -38,12 +48,16 @@ def squared_norm(Z):
     """Return the squared Frobenius norm of every matrix in the stack Z (..., m, r), as (...)."""
     xp = array_namespace(Z)
     flat = xp.reshape(Z, (*Z.shape[:-2], Z.shape[-2] * Z.shape[-1]))
-    return xp.vecdot(flat, flat)
+    square = xp.vecdot(flat, flat)
+    return xp.real(square) if _is_complex(Z.dtype) else square
 
 
 def inner(S, T):
-    """Return ⟨S, T⟩, the sum of the products of entries, of the matrices in S and T (..., m, r), as (..., 1, 1)."""
-    return array_namespace(S).sum(S * T, axis=(-2, -1), keepdims=True)
+    """Return ⟨S, T⟩ = Re tr(SᴴT) of the matrices in S and T (..., m, r), as (..., 1, 1)."""
+    xp = array_namespace(S)
+    if _is_complex(S.dtype):
+        return xp.real(xp.sum(xp.conj(S) * T, axis=(-2, -1), keepdims=True))
+    return xp.sum(S * T, axis=(-2, -1), keepdims=True)
 
 
 def quotient(above, below, otherwise):
@@ -105,18 +119,18 @@ def _svec_maps(m, xp, dtype, device):
 
 
 def eigh(S):
-    """Return the eigenvalues (..., r), ascending, and eigenvectors (..., r, r) of symmetric S (..., r, r).
+    """Return the eigenvalues (..., r), ascending, and eigenvectors (..., r, r) of Hermitian S (..., r, r).
 
     A matrix with entries that are not finite gives NaN and leaves the rest of the stack alone (LAPACK raises).
     """
     xp = array_namespace(S)
     finite = xp.all(xp.isfinite(S), axis=(-2, -1))[..., None]
     values, vectors = xp.linalg.eigh(xp.where(finite[..., None], S, eye_like(S)))
-    nan = xp.asarray(xp.nan, dtype=S.dtype, device=S.device)
-    return xp.where(finite, values, nan), xp.where(finite[..., None], vectors, nan)
+    nan = xp.asarray(xp.nan, dtype=values.dtype, device=S.device)
+    return xp.where(finite, values, nan), xp.where(finite[..., None], vectors, xp.astype(nan, S.dtype))
 
 
 def inverse_sqrt(S):
     """Return S^{-1/2} for symmetric positive definite matrices S (..., r, r); NaN where S has entries not finite."""
     values, vectors = eigh(S)
-    return (vectors / array_namespace(S).sqrt(values)[..., None, :]) @ mT(vectors)
+    return (vectors / array_namespace(S).sqrt(values)[..., None, :]) @ mH(vectors)

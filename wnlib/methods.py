@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy
 
 from wnlib import stiefel, validate
-from wnlib.linalg import eigh, inner, mT, quotient, squared_norm, sym
+from wnlib.linalg import eigh, inner, mH, quotient, squared_norm, sym
 
 TINY = 1e-300
 
@@ -24,7 +24,7 @@ class Directed(NamedTuple):
     @property
     def estimate(self):
         """XΘXᵀ (..., m, m)."""
-        return self.X @ self.Theta @ mT(self.X)
+        return self.X @ self.Theta @ mH(self.X)
 
 
 class Factored(NamedTuple):
@@ -35,7 +35,7 @@ class Factored(NamedTuple):
     @property
     def estimate(self):
         """YYᵀ (..., m, m)."""
-        return self.Y @ mT(self.Y)
+        return self.Y @ mH(self.Y)
 
 
 class Conjugate(NamedTuple):
@@ -63,11 +63,11 @@ def weight_normalization(eta, mu=2.0, retraction="polar"):
     def step(state):
         X, Theta = state
         XTheta = X @ Theta
-        E = yield XTheta @ mT(X)
+        E = yield XTheta @ mH(X)
         G = stiefel.project(X, E @ XTheta)
         X = retract(X, -eta * G)
-        E = yield X @ Theta @ mT(X)
-        Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
+        E = yield X @ Theta @ mH(X)
+        Theta = sym(Theta - mu * 0.5 * (mH(X) @ E @ X))
         return Directed(X, Theta)
 
     return step
@@ -90,10 +90,10 @@ def preconditioned_weight_normalization(eta=1.0, mu=2.0, damping=0.1):
 
     def step(state):
         X, Theta = state
-        E = yield X @ Theta @ mT(X)
+        E = yield X @ Theta @ mH(X)
         X = stiefel.polar(X, -eta * _preconditioned(E @ X, X, Theta, damping, E))
-        E = yield X @ Theta @ mT(X)
-        Theta = sym(Theta - mu * 0.5 * (mT(X) @ E @ X))
+        E = yield X @ Theta @ mH(X)
+        Theta = sym(Theta - mu * 0.5 * (mH(X) @ E @ X))
         return Directed(X, Theta)
 
     return step
@@ -108,15 +108,15 @@ def _search_magnitude_first(eta, damping):
 
     def step(state):
         X, Theta = state
-        Z = X @ Theta @ mT(X)
+        Z = X @ Theta @ mH(X)
         E = yield Z
-        S = mT(X) @ E @ X
-        H = E - (yield Z - X @ S @ mT(X))  # M*M(XSXᵀ)
-        t = quotient(inner(S, S), inner(S, mT(X) @ H @ X), 0.0)
+        S = mH(X) @ E @ X
+        H = E - (yield Z - X @ S @ mH(X))  # M*M(XSXᵀ)
+        t = quotient(inner(S, S), inner(S, mH(X) @ H @ X), 0.0)
         Theta, E = Theta - t * S, E - t * H
-        T = X @ Theta @ mT(X) - eta * E
+        T = X @ Theta @ mH(X) - eta * E
         X = stiefel.polar(X, -eta * _preconditioned(E @ X, X, Theta, damping, E))
-        return Directed(X, sym(mT(X) @ T @ X))
+        return Directed(X, sym(mH(X) @ T @ X))
 
     return step
 
@@ -146,11 +146,11 @@ def one_product_weight_normalization(damping=0.1):
         curvature = inner(Delta, H)
         t = quotient(-inner(E, Delta), curvature, 1.0)  # 1 where W = Z, as at the start: E becomes E_Z
         W, E = W + t * Delta, E + t * H
-        XtE, XtH = mT(X) @ E, mT(X) @ H
+        XtE, XtH = mH(X) @ E, mH(X) @ H
         along = 2 * inner(XtE, XtH) - inner(XtE @ X, XtH @ X)  # ⟨P_T E, H⟩ on the tangent space T at XΘXᵀ
         T = W - E + quotient(along, curvature, 0.0) * Delta
         X = stiefel.polar(X, _preconditioned(T @ X, X, Theta, damping, E))
-        return Conjugate(X, sym(mT(X) @ T @ X), W, E)
+        return Conjugate(X, sym(mH(X) @ T @ X), W, E)
 
     return step
 
@@ -161,7 +161,7 @@ def _preconditioned(G, X, Theta, damping, E):
     # TINY only keeps 0/0 away, at E = 0 with spare directions.
     weights = theta / (theta**2 + damping**2 * squared_norm(E)[..., None] + TINY)
     # Column by column: a matrix of weights formed first would mix the huge ones of spare directions into the rest.
-    return ((G - X @ (mT(X) @ G)) @ V * weights[..., None, :]) @ mT(V)
+    return ((G - X @ (mH(X) @ G)) @ V * weights[..., None, :]) @ mH(V)
 
 
 def gradient_descent(eta):

@@ -11,7 +11,7 @@ import numpy as np
 
 from wnlib import validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import eye_like, inverse_sqrt, mT, squared_norm, sym
+from wnlib.linalg import eye_like, inverse_sqrt, mH, squared_norm, sym
 
 
 def random(m, r, rng, xp=array_api_compat.numpy):
@@ -35,7 +35,7 @@ def project(X, G):
 
     The same as the paper's (I − XXᵀ)G + ½X(XᵀG − GᵀX), with one product of size m fewer.
     """
-    return G - X @ sym(mT(X) @ G)
+    return G - X @ sym(mH(X) @ G)
 
 
 def polar(X, V):
@@ -63,11 +63,11 @@ def cayley(X, V):
     W has rank 2r, so one 2r×2r system does (Wen and Yin 2013, Lemma 4).
     """
     xp = array_namespace(X)
-    PV = V - 0.5 * X @ (mT(X) @ V)
+    PV = V - 0.5 * X @ (mH(X) @ V)
     left = xp.concat([PV, X], axis=-1)
     right = xp.concat([X, -PV], axis=-1)
-    small = mT(right) @ left
-    move = left @ xp.linalg.solve(eye_like(small) - 0.5 * small, mT(right) @ X)
+    small = mH(right) @ left
+    move = left @ xp.linalg.solve(eye_like(small) - 0.5 * small, mH(right) @ X)
     return _orthonormalize(X + move)  # the transform keeps XᵀX as it is, rounding included: correct it
 
 
@@ -76,7 +76,7 @@ RETRACTIONS = {"polar": polar, "qr": qr, "cayley": cayley}
 
 def orthonormality_error(X):
     """Return ‖XᵀX − I‖_F for every X (..., m, r), as (...)."""
-    gram = mT(X) @ X
+    gram = mH(X) @ X
     return array_namespace(X).sqrt(squared_norm(gram - eye_like(gram)))
 
 
@@ -85,7 +85,7 @@ def _orthonormalize(Y):
         return _orthonormalize_blindly(Y)
     near = 1e-8 if Y.dtype == np.float64 else 1e-4
     for _ in range(8):  # ample: from there it is below rounding after five
-        gram = mT(Y) @ Y
+        gram = mH(Y) @ Y
         D = eye_like(gram) - gram
         worst = float(np.maximum.reduce(squared_norm(D), axis=None))
         if not worst < 0.9:  # beyond the series' safe basin, ‖D‖ < 1; NaN comes here too
@@ -108,7 +108,7 @@ BLIND = 20
 def _orthonormalize_blindly(Y):
     """The same without looking at a number: Z → gram^{-1/2}, coupled with G → I (Higham 2008, eq. 6.35)."""
     xp = array_namespace(Y)
-    gram = mT(Y) @ Y
+    gram = mH(Y) @ Y
     bound = xp.max(xp.sum(xp.abs(gram), axis=-1), axis=-1)[..., None, None]  # on the largest eigenvalue
     eye = eye_like(gram)
     G, Z = gram / bound, eye / xp.sqrt(bound)
@@ -116,4 +116,4 @@ def _orthonormalize_blindly(Y):
         T = 1.5 * eye - 0.5 * G
         G, Z = sym(T @ G @ T), sym(Z @ T)
     Y = Y @ Z
-    return Y + Y @ (0.5 * (eye - mT(Y) @ Y))
+    return Y + Y @ (0.5 * (eye - mH(Y) @ Y))
