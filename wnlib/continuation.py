@@ -175,10 +175,9 @@ def trimmed(problem, point, residual):
     xp, tiny = array_namespace(residual), 1e5 * math.sqrt(problem.exact / problem.total)
     while point.rank > 1:
         size = xp.abs(point.theta)
-        order = xp.argsort(size)
-        if not float(size[order[0]]) <= tiny * float(size[order[-1]]):
+        if not float(xp.min(size)) <= tiny * float(xp.max(size)):
             break
-        fewer = Point(*(xp.take(x, order[1:], axis=-1) for x in point))
+        fewer = Point(*(xp.take(x, xp.argsort(size)[1:], axis=-1) for x in point))
         fewer, left = fit(problem, fewer, problem.forward(fewer.matrix) - problem.y, FINE)
         if problem.inner(left, left) > problem.exact:
             break

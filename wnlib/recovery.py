@@ -10,7 +10,7 @@ import numpy as np
 
 from wnlib import continuation, progress, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import inner, sym
+from wnlib.linalg import inner, squared_norm, sym
 from wnlib.operators.given import given
 
 # A restart weighs the measurements by exp(SPREAD·N(0, 1)).
@@ -135,23 +135,20 @@ def _result(problem, point, residual, how, limit):
     r, free = point.rank, problem.freedom(point.rank)
     spread = problem.spread(r, residual)
     stated = f"rank {r}, ‖M(Z) − y‖ = {left:.2g}·‖y‖; {problem.count} measurements, {free} degrees of freedom"
-    success = bool(how)
-    if success:
-        message = (
-            stated
-            + {
-                "exact": "",
-                "noise": "; the residual is that of the noise",
-                "quiet": f"; nothing stands out of the residual, taken for noise of standard deviation {spread:.3g}",
-            }[how]
-        )
+    if how == "quiet" and problem.lopsided(residual):
+        how, message = "", f"{stated}; the residual is that of a matrix not Hermitian: give hermitian=False"
+    elif how == "quiet":
+        message = f"{stated}; nothing stands out of the residual: taken for noise of standard deviation {spread:.3g}"
+    elif how == "noise":
+        message = f"{stated}; the residual is that of the noise"
+    elif how == "exact":
+        message = stated
     elif meter.stopped:
         message = f"stopped by the callback at {stated}"
     else:
-        more = "" if limit < min(problem.shape) else ", or hermitian=False if A need not be" * problem.hermitian
         message = (
             f"not recovered within max_products = {meter.most} at rank ≤ {limit}: {stated}; give more measurements, "
-            f"noise_std if there is noise, a larger max_products{more}"
+            "noise_std if there is noise, or a larger max_products"
         )
     return Recovered(
         point.matrix,
@@ -159,10 +156,10 @@ def _result(problem, point, residual, how, limit):
         point.X,
         xp.astype(point.theta, point.X.dtype) * xp.eye(r, dtype=point.X.dtype),
         point.W,
-        np.array(meter.residuals),
+        np.array([*meter.residuals, left]),
         math.ceil(meter.products),
         spread,
-        success,
+        bool(how),
         message,
     )
 
@@ -276,6 +273,14 @@ class _Problem:
         free = self.count - self.freedom(r)
         square = self.inner(residual, residual) / self.rows
         return math.sqrt(square * self.count / free) if free > 0 else math.nan
+
+    def lopsided(self, residual):
+        """Whether the part of M*(residual) that is not Hermitian stands out of chance: then A is not either."""
+        if not self.hermitian:
+            return False
+        flips = [residual, *(residual * self.signs() for _ in range(3))]
+        seen, *chance = (math.sqrt(float(squared_norm(E - sym(E)))) for E in map(self._adjoint, flips))
+        return seen > continuation.STANDS_OUT * max(chance)
 
     def within_noise(self, r, residual):
         """Whether the residual is, to two standard errors, no larger than noise_std and the fit leave it."""
