@@ -320,7 +320,7 @@ def test_bad_options_are_refused_in_one_line(name):
 
 
 def test_a_rank_with_more_freedom_than_measurements_is_refused():
-    with pytest.raises(ValueError, match="rank = 3: must be at most 2; .* 9 degrees of freedom"):
+    with pytest.raises(ValueError, match=r"rank = 3: must be at most 2; .* 9 degrees of freedom"):
         wnlib.recover(M[:9], Y[:9], rank=3)
 
 
