@@ -59,6 +59,34 @@ def scaled_gradient_descent(Ms, y, Y, eta, damping, steps):
     return Y
 
 
+def levenberg_marquardt(Ms, y, Y, eta, damping, steps):
+    """Y₊ = Y − ηD, (½JᵀJ + λI) vec D = vec EY, λ = damping·‖E‖, J the Jacobian of Y ↦ YYᵀ as a matrix."""
+    for _ in range(steps):
+        E = residual_gradient(Ms, Y @ Y.T, y)
+        units = np.eye(Y.size).reshape(-1, *Y.shape)
+        J = np.stack([(D @ Y.T + Y @ D.T).ravel() for D in units], axis=1)
+        system = 0.5 * J.T @ J + damping * np.linalg.norm(E) * np.eye(Y.size)
+        Y = Y - eta * np.linalg.solve(system, (E @ Y).ravel()).reshape(Y.shape)
+    return Y
+
+
+def polyak_gradient_descent(Ms, y, Y, eta, period, steps):
+    """GDPolyak: `period` steps of size η, then one of size f/‖∇f‖²; f = ¼‖M(YYᵀ) − y‖², and 0 at its least."""
+    for k in range(steps * (period + 1)):
+        gradient = residual_gradient(Ms, Y @ Y.T, y) @ Y
+        f = 0.25 * np.sum((np.einsum("ijk,jk->i", Ms, Y @ Y.T) - y) ** 2)
+        Y = Y - (eta if (k + 1) % (period + 1) else f / np.sum(gradient**2)) * gradient
+    return Y
+
+
+def momentum_gradient_descent(Ms, y, Y, P, eta, momentum, steps):
+    """MiFGD: Y₊ = P − ηE(P)P, P₊ = Y₊ + momentum·(Y₊ − Y)."""
+    for _ in range(steps):
+        before, Y = Y, P - eta * residual_gradient(Ms, P @ P.T, y) @ P
+        P = Y + momentum * (Y - before)
+    return Y
+
+
 def asymmetric_gradient_descent(Ms, y, L, R, eta, steps):
     """L₊ = L − ηER, R₊ = R − ηEᵀL, with M_i that need not be symmetric."""
     for _ in range(steps):
@@ -110,6 +138,29 @@ def conjugate_gradient_iterative_hard_thresholding(Ms, y, X, steps):
         W = G + beta * project_on_tangent_space(X, W)
         MW = np.einsum("ijk,jk->i", Ms, W)
         Z, X = hard_threshold(Z + np.sum(G * W) / (MW @ MW) * W, r)
+    return Z
+
+
+def gauss_newton(Ms, y, X, iterations, steps):
+    """From Z = 0: the D that fits y − M(Z) best in a Krylov space of the tangent space, by dense least squares."""
+    r, Z = X.shape[1], np.zeros((len(X), len(X)))
+    measure = lambda Z: np.einsum("ijk,jk->i", Ms, Z)  # noqa: E731
+    for _ in range(steps):
+        krylov = [project_on_tangent_space(X, residual_gradient(Ms, Z, y))]
+        while len(krylov) < iterations:
+            krylov.append(project_on_tangent_space(X, np.einsum("i,ijk->jk", measure(krylov[-1]), Ms)))
+        columns = np.stack([measure(D) for D in krylov], axis=1)
+        weights = np.linalg.lstsq(columns, y - measure(Z), rcond=None)[0]
+        Z, X = hard_threshold(Z + np.einsum("i,ijk->jk", weights, np.array(krylov)), r)
+    return Z
+
+
+def riemannian_gradient_descent(Ms, y, X, steps):
+    """RGrad from Z = 0: Z₊ = H_r(Z − tG), G = P_T(E), t = ‖G‖²/‖M(G)‖²."""
+    r, Z = X.shape[1], np.zeros((len(X), len(X)))
+    for _ in range(steps):
+        G = project_on_tangent_space(X, residual_gradient(Ms, Z, y))
+        Z, X = hard_threshold(Z - np.sum(G**2) / np.sum(np.einsum("ijk,jk->i", Ms, G) ** 2) * G, r)
     return Z
 
 
