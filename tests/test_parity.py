@@ -13,7 +13,7 @@ import pytest
 
 from wnlib import laws, lockstep, methods, operators, peers, problems, stiefel
 from wnlib.backend import to_numpy
-from wnlib.linalg import mT, sym
+from wnlib.linalg import inner, mT, sym
 
 MODULES = (
     *("backend", "linalg", "stiefel", "problems", "operators"),
@@ -124,6 +124,16 @@ def pair_start(m, r, rng, xp):
     return peers.Paired(L, 0.7 * L)
 
 
+def ahead_start(m, r, rng, xp):
+    (Y,) = methods.start_factored(m, r, rng, xp=xp)
+    return peers.Extrapolated(Y, 1.1 * Y)
+
+
+def passed_start(m, r, rng, xp):
+    zero = xp.zeros((m, m))
+    return peers.Passed(zero, zero, zero[:1, :1])
+
+
 def zero_start(m, r, rng, xp):
     conjugate = methods.start_conjugate(m, r, rng, xp)
     return peers.Thresholded(conjugate.X, conjugate.Theta, conjugate.W, conjugate.W)
@@ -188,19 +198,24 @@ CASES = {
         for name, settings, start in [
             ("scaled_gradient_descent", (0.5, 0.1), methods.start_factored),
             ("preconditioned_gradient_descent", (0.3,), methods.start_factored),
+            ("levenberg_marquardt", (0.5, 0.3), methods.start_factored),
+            ("polyak_gradient_descent", (0.2, lambda Z, E: inner(Z, Z), 2), methods.start_factored),
+            ("momentum_gradient_descent", (0.2, 0.4), ahead_start),
             ("asymmetric_gradient_descent", (0.2,), pair_start),
             ("approximate_gauss_newton", (0.5,), pair_start),
         ]
     },
     # The eigenvectors' signs are the backend's: errors and estimates only.
     **{
-        f"peers.{name}": estimates(run_case(getattr(peers, name)(), zero_start, steps=5))
-        for name in (
-            "iterative_hard_thresholding",
-            "normalized_iterative_hard_thresholding",
-            "conjugate_gradient_iterative_hard_thresholding",
-        )
+        f"peers.{name}": estimates(run_case(getattr(peers, name)(*settings), zero_start, steps=5))
+        for name, settings in [
+            ("iterative_hard_thresholding", ()),
+            ("normalized_iterative_hard_thresholding", ()),
+            ("conjugate_gradient_iterative_hard_thresholding", ()),
+            ("gauss_newton", (2,)),
+        ]
     },
+    "peers.approximate_message_passing": run_case(peers.approximate_message_passing(60), passed_start, steps=5),
     "methods.gradient_descent": run_case(methods.gradient_descent(0.3), methods.start_factored),
     "methods.start_directed": lambda xp, dtype: list(methods.start_directed(5, 3, rngs(), xp)),
     "methods.start_conjugate": lambda xp, dtype: list(methods.start_conjugate(5, 3, rngs(), xp)),

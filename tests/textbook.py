@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 
 
 def matrices(operator_matrix, m):
@@ -59,6 +60,34 @@ def scaled_gradient_descent(Ms, y, Y, eta, damping, steps):
     return Y
 
 
+def levenberg_marquardt(Ms, y, Y, eta, damping, steps):
+    """Y₊ = Y − ηD, (½JᵀJ + λI) vec D = vec EY, λ = damping·‖E‖, J the Jacobian of Y ↦ YYᵀ as a matrix."""
+    for _ in range(steps):
+        E = residual_gradient(Ms, Y @ Y.T, y)
+        units = np.eye(Y.size).reshape(-1, *Y.shape)
+        J = np.stack([(D @ Y.T + Y @ D.T).ravel() for D in units], axis=1)
+        system = 0.5 * J.T @ J + damping * np.linalg.norm(E) * np.eye(Y.size)
+        Y = Y - eta * np.linalg.solve(system, (E @ Y).ravel()).reshape(Y.shape)
+    return Y
+
+
+def polyak_gradient_descent(Ms, y, Y, eta, period, steps):
+    """GDPolyak: `period` steps of size η, then one of size f/‖∇f‖²; f = ¼‖M(YYᵀ) − y‖², and 0 at its least."""
+    for k in range(steps * (period + 1)):
+        gradient = residual_gradient(Ms, Y @ Y.T, y) @ Y
+        f = 0.25 * np.sum((np.einsum("ijk,jk->i", Ms, Y @ Y.T) - y) ** 2)
+        Y = Y - (eta if (k + 1) % (period + 1) else f / np.sum(gradient**2)) * gradient
+    return Y
+
+
+def momentum_gradient_descent(Ms, y, Y, P, eta, momentum, steps):
+    """MiFGD: Y₊ = P − ηE(P)P, P₊ = Y₊ + momentum·(Y₊ − Y)."""
+    for _ in range(steps):
+        before, Y = Y, P - eta * residual_gradient(Ms, P @ P.T, y) @ P
+        P = Y + momentum * (Y - before)
+    return Y
+
+
 def asymmetric_gradient_descent(Ms, y, L, R, eta, steps):
     """L₊ = L − ηER, R₊ = R − ηEᵀL, with M_i that need not be symmetric."""
     for _ in range(steps):
@@ -110,6 +139,56 @@ def conjugate_gradient_iterative_hard_thresholding(Ms, y, X, steps):
         W = G + beta * project_on_tangent_space(X, W)
         MW = np.einsum("ijk,jk->i", Ms, W)
         Z, X = hard_threshold(Z + np.sum(G * W) / (MW @ MW) * W, r)
+    return Z
+
+
+def gauss_newton(Ms, y, X, iterations, steps):
+    """From Z = 0: the D that fits y − M(Z) best in a Krylov space of the tangent space, by dense least squares."""
+    r, Z = X.shape[1], np.zeros((len(X), len(X)))
+    measure = lambda Z: np.einsum("ijk,jk->i", Ms, Z)  # noqa: E731
+    for _ in range(steps):
+        krylov = [project_on_tangent_space(X, residual_gradient(Ms, Z, y))]
+        while len(krylov) < iterations:
+            krylov.append(project_on_tangent_space(X, np.einsum("i,ijk->jk", measure(krylov[-1]), Ms)))
+        columns = np.stack([measure(D) for D in krylov], axis=1)
+        weights = np.linalg.lstsq(columns, y - measure(Z), rcond=None)[0]
+        Z, X = hard_threshold(Z + np.einsum("i,ijk->jk", weights, np.array(krylov)), r)
+    return Z
+
+
+def riemannian_gradient_descent(Ms, y, X, steps):
+    """RGrad from Z = 0: Z₊ = H_r(Z − tG), G = P_T(E), t = ‖G‖²/‖M(G)‖²."""
+    r, Z = X.shape[1], np.zeros((len(X), len(X)))
+    for _ in range(steps):
+        G = project_on_tangent_space(X, residual_gradient(Ms, Z, y))
+        Z, X = hard_threshold(Z - np.sum(G**2) / np.sum(np.einsum("ijk,jk->i", Ms, G) ** 2) * G, r)
+    return Z
+
+
+def shrunk(V):
+    """Eigenvalues λ beyond the noise's edge c, that of a semicircle with V's median |λ|, become √(λ² − c²)."""
+    values, X = np.linalg.eigh(V)
+    half = lambda t: 2 / np.pi * (t * np.sqrt(1 - t * t) + np.arcsin(t)) - 0.5  # noqa: E731
+    c = np.sort(abs(values))[len(V) // 2] / scipy.optimize.brentq(half, 0, 1)
+    return X @ np.diag([np.sqrt(x**2 - c**2) if x > c else 0 for x in values]) @ X.T, c
+
+
+def approximate_message_passing(Ms, y, steps):
+    """AMP with a residual in the space of measurements, and the divergence by differences, the noise's level held."""
+    m = Ms.shape[-1]
+    Z, z, b = np.zeros((m, m)), 0 * y, 0.0
+    units = [np.outer(e, f) + np.outer(f, e) for i, e in enumerate(np.eye(m)) for f in np.eye(m)[: i + 1]]
+    units = [U / np.linalg.norm(U) for U in units]
+    for _ in range(steps):
+        z = y - np.einsum("ijk,jk->i", Ms, Z) + b * z
+        V = Z + np.einsum("i,ijk->jk", z, Ms)
+        Z, c = shrunk(V)
+
+        def at(V, c=c):
+            values, X = np.linalg.eigh(V)
+            return (X * np.sqrt(np.where(values > c, values**2 - c**2, 0))) @ X.T
+
+        b = sum(np.sum(U * (at(V + 1e-6 * U) - at(V - 1e-6 * U))) / 2e-6 for U in units) / len(y)
     return Z
 
 
