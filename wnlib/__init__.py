@@ -36,6 +36,7 @@ MODULES = {
         "weight_normalization",
     ],
     "lockstep": ["Run", "run"],
+    "recovery": ["recover"],
 }
 __all__ = sorted(name for names in MODULES.values() for name in names)
 

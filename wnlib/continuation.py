@@ -1,0 +1,240 @@
+"""Rank continuation: from saddle to saddle on purpose, until the measurements are explained.
+
+Weight normalization started small passes by the saddles A_1, A_2, … (Lemma 4.1): on each the part of the gradient along
+the range of XΘXᴴ vanishes, and the way out is the leading eigenvector of what is left of it. Here the stops are made
+and left on purpose. At rank ℓ the residual is minimised over XΘXᴴ (rectangles: XΘWᴴ); the directions that stand out of
+the rest of the gradient are appended; and so on. The rank is thereby found, and no direction is ever sought at random.
+
+The fit is Gauss–Newton on the tangent space by truncated conjugate gradients (RISRO: Luo et al., arXiv 2011.08360;
+GNMR: Zilber, Nadler, arXiv 2106.12933), growth along the normal space is Riemannian pursuit (Tan et al. 2014, ICML).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from wnlib.backend import array_namespace
+from wnlib.linalg import eigh, inner, mH, sym
+
+# A direction is appended beside the first if it stands out of sign-flipped residuals by so much: where measurements
+# are few, one at a time finds A far more often than two.
+STANDS_OUT = 1.3
+# A fit below the rank sought ends when the gradient along the tangent space is so small beside what is normal to it.
+COARSE, FINE = 0.1, 1e-3
+TINY = 1e-300
+
+
+class Point(NamedTuple):
+    """X diag(theta) Wᴴ: X (p, r), W (q, r) with orthonormal columns, theta (r,) real; W is X for Hermitian matrices."""
+
+    X: Any
+    theta: Any
+    W: Any
+
+    @property
+    def matrix(self):
+        """X diag(theta) Wᴴ (p, q)."""
+        return (self.X * self.theta) @ mH(self.W)
+
+    @property
+    def rank(self):
+        return self.theta.shape[0]
+
+
+def origin(E):
+    """Return the point of rank 0 beside the gradient E (p, q)."""
+    return Point(E[:, :0], array_namespace(E).real(E[0, :0]) if _complex(E) else E[0, :0], mH(E)[:, :0])
+
+
+def degrees_of_freedom(p, q, r, hermitian, field=1):
+    """Return the real dimension of the matrices (p, q) of rank r; `field` is 2 for complex ones, else 1.
+
+    Real symmetric r(2p − r + 1)/2, complex Hermitian r(2p − r), p×q matrices field·r(p + q − r).
+    """
+    if hermitian:
+        return r * (2 * p - r) if field == 2 else r * (2 * p - r + 1) // 2
+    return field * r * (p + q - r)
+
+
+def tangent(point, E, hermitian):
+    """Return the projection of E (p, q) on the tangent space at `point`: E less its part orthogonal on both sides."""
+    X, _, W = point
+    if hermitian:
+        EX = E @ X
+        half = X @ mH(EX)
+        return half + mH(half) - X @ (mH(X) @ EX) @ mH(X)
+    EW = E @ W
+    return X @ (mH(X) @ E) + (EW - X @ (mH(X) @ EW)) @ mH(W)
+
+
+def retract(point, step, hermitian, psd=False):
+    """Return the matrix of the point's rank nearest to point + step (p, q), `step` tangent; psd: negative parts cut off.
+
+    point + step has rank 2r at most: it is decomposed in the span of X and of the step's part outside.
+    """
+    xp, r = array_namespace(step), point.rank
+    Q = _frame(point.X, step @ point.W)
+    if hermitian:
+        small = mH(Q) @ point.X
+        values, V = eigh(sym((small * point.theta) @ mH(small) + mH(Q) @ step @ Q))
+        keep = xp.argsort(values if psd else xp.abs(values))[-r:]
+        theta = xp.take(values, keep, axis=0)
+        X = Q @ xp.take(V, keep, axis=1)
+        return Point(X, xp.where(theta < 0, xp.zeros_like(theta), theta) if psd else theta, X)
+    R = _frame(point.W, mH(step) @ point.X)
+    small = ((mH(Q) @ point.X) * point.theta) @ mH(mH(R) @ point.W) + mH(Q) @ step @ R
+    U, theta, Vh = xp.linalg.svd(small, full_matrices=False)
+    return Point(Q @ U[:, :r], theta[:r], R @ mH(Vh)[:, :r])
+
+
+def path(problem, least, limit):
+    """Return a point, its residual, and how they were accepted, on the way up from rank 0 to at most `limit`.
+
+    "exact": within the problem's tolerance. Else of rank `least` or more, nothing in the gradient standing out of
+    chance, and "noise": no larger than the noise that is known; or "quiet": that is not known, measurements abound,
+    and no higher rank that they can settle is exact. Or "": not at all.
+    """
+    residual = -problem.y
+    point, quiet = origin(problem.adjoint(residual)), None
+    p, q = problem.shape
+    while True:
+        if problem.inner(residual, residual) <= problem.exact:
+            return point, residual, "exact"
+        grown, after, stands_out = grow(problem, point, residual, max(1, limit - point.rank))
+        if stands_out:
+            quiet = None
+        elif point.rank >= least:
+            if problem.within_noise(point.rank, residual):
+                return point, residual, "noise"
+            if problem.noise_std is None and problem.count >= (2 if least == limit else 6) * problem.freedom(point.rank):
+                quiet = quiet or (point, residual, "quiet")
+        # From 4pq measurements on, a remainder of any rank would stand out (see `grow`).
+        if quiet and (problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count):
+            return quiet
+        if point.rank == limit or problem.spent():
+            return quiet or (point, residual, "")
+        # The last rank is where a path ends that is stuck: it is left when it is seen to be.
+        point, residual = fit(problem, grown, after, COARSE if grown.rank < limit else 0.1 * COARSE)
+
+
+def grow(problem, point, residual, most):
+    """Return `point` and its residual with new directions, 1 to `most`, and whether the first of them stands out.
+
+    They are the leading eigen- or singular vectors of −E beyond the ranges of X and W, with a step along them that is
+    the line's best. What E has of the same size by chance is read off residuals with random signs.
+    """
+    E = problem.adjoint(residual)
+    xp, N = array_namespace(E), E - tangent(point, E, problem.hermitian)
+    U, gain, V = _leading(-N, problem, most)
+    chance = problem.adjoint(residual * problem.signs())
+    level = spectral_norm(chance - tangent(point, chance, problem.hermitian), 30)
+    count = int(xp.sum(xp.astype(xp.abs(gain) > STANDS_OUT * level, xp.int64)))
+    U, gain, V = (x[..., : max(1, count)] for x in (U, gain, V))
+    measured = problem.forward((U * gain) @ mH(V))
+    t = -problem.inner(residual, measured) / max(problem.inner(measured, measured), TINY)
+    point = Point(*(xp.concat(pair, axis=-1) for pair in zip(point, (U, t * gain, V), strict=True)))
+    return point, residual + t * measured, count > 0
+
+
+def fit(problem, point, residual, slack, rounds=200):
+    """Return the point of this rank where ‖M(·) − y‖ is least, seen from `point`, and the residual there.
+
+    Ends once the gradient along the tangent space is `slack` times what is normal to it, the residual is within the
+    problem's tolerance, its budget is spent, or nothing is gained.
+    """
+    first = None
+    for _ in range(rounds):
+        cost = problem.inner(residual, residual)
+        if cost <= problem.exact or problem.spent():
+            break
+        E = problem.adjoint(residual)
+        g = tangent(point, E, problem.hermitian)
+        size = _norm(g)
+        if size <= slack * spectral_norm(E - g, 6):
+            break
+        first = first or size
+        step = _gauss_newton(problem, point, residual, g, size * min(0.5, math.sqrt(size / first)))
+        t, lower = 1.0, False
+        while t > 1e-3 and not lower:
+            there = retract(point, t * step, problem.hermitian, problem.psd)
+            after = problem.forward(there.matrix) - problem.y
+            lower = problem.inner(after, after) < cost
+            t /= 3
+        if not lower:
+            break
+        point, residual = there, after
+        problem.report(point.rank, residual)
+    return point, residual
+
+
+def trimmed(problem, point, residual):
+    """Return the point without the smallest directions that y needs not, and its residual: they were sought in vain."""
+    while point.rank > 1:
+        keep = [k for k in range(point.rank) if k != int(array_namespace(point.theta).argmin(abs(point.theta)))]
+        fewer = Point(point.X[:, keep], point.theta[keep], point.W[:, keep])
+        left = problem.forward(fewer.matrix) - problem.y
+        if problem.inner(left, left) > problem.exact:
+            break
+        point, residual = fewer, left
+    return point, residual
+
+
+def _gauss_newton(problem, point, residual, g, enough):
+    """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`, by conjugate gradients."""
+    step, measured, r = 0.0 * g, 0.0 * residual, -g
+    d, square = r, _norm(r) ** 2
+    for _ in range(200):
+        Md = problem.forward(d)
+        curvature = problem.inner(Md, Md)
+        if not curvature > 0:
+            break
+        t = square / curvature
+        step, measured = step + t * d, measured + t * Md
+        r = -tangent(point, problem.adjoint(residual + measured), problem.hermitian)
+        before, square = square, _norm(r) ** 2
+        if square <= enough**2 or problem.spent():
+            break
+        d = r + (square / before) * d
+    return step
+
+
+def spectral_norm(N, steps):
+    """Return ‖N‖₂ of N (p, q) from below, by `steps` of the power method from its largest column."""
+    xp = array_namespace(N)
+    v = N[:, int(xp.argmax(xp.sum(xp.abs(N) ** 2, axis=0)))][:, None]
+    size = 0.0
+    for _ in range(steps):
+        norm = _norm(v)
+        if not norm > 0:
+            break
+        v = mH(N) @ (v / norm)
+        size = _norm(v)
+        if not size > 0:
+            break
+        v = N @ (v / size)
+    return size
+
+
+def _leading(N, problem, most):
+    """The singular triples U, gain, V of N, largest first: N ≈ U diag(gain) Vᴴ. Hermitian: V = U and gain has a sign."""
+    xp = array_namespace(N)
+    if not problem.hermitian:
+        U, gain, Vh = xp.linalg.svd(N, full_matrices=False)
+        return U[:, :most], gain[:most], mH(Vh)[:, :most]
+    gain, U = eigh(sym(N))
+    order = xp.flip(xp.argsort(gain if problem.psd else xp.abs(gain)))[:most]
+    gain, U = xp.take(gain, order, axis=0), xp.take(U, order, axis=1)
+    return U, gain, U
+
+
+def _frame(X, Y):
+    """Orthonormal columns that span those of X and Y."""
+    xp = array_namespace(X)
+    return xp.linalg.qr(xp.concat([X, Y - X @ (mH(X) @ Y)], axis=-1))[0]
+
+
+def _norm(Z):
+    return math.sqrt(float(inner(Z, Z)[0, 0]))
+
+
+def _complex(E):
+    return array_namespace(E).isdtype(E.dtype, "complex floating")

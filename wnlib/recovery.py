@@ -1,0 +1,390 @@
+"""Your own measurements in, the matrix out: `recover`, with the rank unknown."""
+
+import copy
+import math
+import numbers
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wnlib import backend, continuation, progress, validate
+from wnlib.backend import array_namespace
+from wnlib.linalg import mH, sym
+
+# A restart weighs the measurements by exp(SPREAD·N(0, 1)).
+SPREAD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """What was recovered: `matrix` (p, q) = X Θ Wᴴ of rank `rank`.
+
+    X (p, r) and W (q, r) have orthonormal columns, W = X for Hermitian matrices; Theta (r, r) is diagonal. `residuals`
+    is ‖M(Z) − y‖/‖y‖ after each step, `products` counts those with M*M, `noise_std` estimates the noise of one
+    measurement from the residual. `success` is False where the answer is not to be relied on, and `message` says why.
+    """
+
+    matrix: Any
+    rank: int
+    X: Any
+    Theta: Any
+    W: Any
+    residuals: np.ndarray
+    products: int
+    noise_std: float
+    success: bool
+    message: str
+
+
+def recover(
+    M,
+    y,
+    shape=None,
+    *,
+    hermitian=None,
+    rank=None,
+    max_rank=None,
+    psd=False,
+    noise_std=None,
+    tol=None,
+    max_products=10_000,
+    callback=None,
+    seed=0,
+):
+    """Return the matrix A of lowest rank that explains the measurements y_i = ⟨M_i, A⟩ + noise, ⟨M, A⟩ = tr(MᴴA).
+
+    M is an array (n, p, q) of measurement matrices, real or complex; or a pair of functions, M: (p, q) → (n,) and its
+    adjoint w ↦ Σ w_i M_i, or a scipy LinearOperator from the p·q entries, row by row, to n numbers, both with `shape` =
+    (p, q), or m for (m, m); or an operator of wnlib.operators. No scale is assumed. y (n,) lives where M does. A square
+    A is taken to be symmetric, or Hermitian, unless `hermitian` = False; the M_i need not be.
+
+    A is sought by rank continuation (see wnlib.continuation) up to `max_rank`, by default the largest rank with fewer
+    degrees of freedom than measurements; `rank` says it, and `psd` that A is positive semidefinite. Where y stays
+    unexplained, all starts anew with random positive weights on the measurements: A is a minimum for all weights, a
+    spurious minimum is one for its own. y is explained when ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or,
+    with `noise_std` > 0, that of each measurement, when the residual is no larger than the noise (discrepancy
+    principle). If neither is the case and `noise_std` is not given, the residual is taken for noise where nothing in it
+    stands out of what random signs would give, n is at least six times the degrees of freedom (twice, where `rank` is given), and no higher
+    rank with up to n/2 is exact. After each step
+    `callback(rank, residual, products)` is called, the residual relative to y; if it returns True the search ends.
+
+    Returns a Recovered, the same for the same `seed`; warns (RuntimeWarning) when its `success` is False. Raises
+    TypeError or ValueError, in one line and before any work, for input that does not fit, an adjoint that is none, and
+    measurements too few for rank 1 or for `rank`.
+    """
+    problem = _Problem(M, y, shape, hermitian, np.random.default_rng(validate.integer("seed", seed, 0)))
+    problem.psd = _flag("psd", psd)
+    if problem.psd and not problem.hermitian:
+        raise ValueError("psd = True with hermitian = False: must be a Hermitian matrix; leave one of them out")
+    if noise_std is not None:
+        problem.noise_std = validate.real("noise_std", noise_std, 0)
+    if tol is not None:
+        problem.exact = validate.positive("tol", tol) ** 2 * problem.inner(problem.y, problem.y)
+    problem.meter.most = validate.integer("max_products", max_products, 1)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback = {validate.shown(callback)}: must be a function of rank, residual and products")
+    problem.meter.callback = callback
+    least, limit = _ranks(problem, rank, max_rank)
+    with progress.bar(problem.meter.most, "recover", "product") as problem.meter.bar:
+        best = continuation.path(problem, least, limit)
+        while not (best[2] or problem.spent()):
+            point, residual, how = continuation.path(problem.weighted(), least, limit)
+            residual = problem.forward(point.matrix) - problem.y
+            if how:
+                point, residual = continuation.fit(problem, point, residual, continuation.FINE)
+                how = how if how == "quiet" else problem.judged(point.rank, residual)
+            if how == "exact" or problem.inner(residual, residual) < problem.inner(best[1], best[1]):
+                best = point, residual, how
+        point, residual = continuation.fit(problem, *best[:2], continuation.FINE)
+        point, residual = continuation.trimmed(problem, point, residual)
+    result = _result(problem, point, residual, best[2], limit)
+    if not result.success:
+        warnings.warn(f"recover: {result.message}", RuntimeWarning, stacklevel=2)
+    return result
+
+
+def _ranks(problem, rank, max_rank):
+    """The least and the largest rank to accept."""
+    p, q = problem.shape
+    if rank is not None and max_rank is not None:
+        raise ValueError(f"rank = {validate.shown(rank)} and max_rank = {validate.shown(max_rank)}: must be one of them")
+    limit = max((r for r in range(1, min(p, q) + 1) if problem.freedom(r) < problem.count), default=0)
+    if not limit:
+        raise ValueError(
+            f"y has {problem.count} numbers: must be more than {problem.freedom(1)}, the degrees of freedom of rank 1"
+        )
+    name, given = ("rank", rank) if max_rank is None else ("max_rank", max_rank)
+    if given is None:
+        return 1, limit
+    validate.integer(name, given, 1, min(p, q))
+    if rank is not None and rank > limit:
+        raise ValueError(
+            f"rank = {rank}: must be at most {limit}; rank {rank} has {problem.freedom(rank)} degrees of freedom, and "
+            f"there are {problem.count} measurements"
+        )
+    return (rank, rank) if rank else (1, min(max_rank, limit))
+
+
+def _result(problem, point, residual, how, limit):
+    xp, meter = array_namespace(problem.y), problem.meter
+    left = math.sqrt(problem.inner(residual, residual) / problem.inner(problem.y, problem.y))
+    r, free = point.rank, problem.freedom(point.rank)
+    spread = problem.spread(r, residual)
+    stated = f"rank {r}, ‖M(Z) − y‖ = {left:.2g}·‖y‖; {problem.count} measurements, {free} degrees of freedom"
+    success = bool(how)
+    if success:
+        message = stated + {
+            "exact": "",
+            "noise": "; the residual is that of the noise",
+            "quiet": f"; nothing stands out of the residual, taken for noise of standard deviation {spread:.3g}",
+        }[how]
+    elif meter.stopped:
+        message = f"stopped by the callback at {stated}"
+    else:
+        more = "" if limit < min(problem.shape) else ", or hermitian=False if A need not be" * problem.hermitian
+        message = (
+            f"not recovered within max_products = {meter.most} at rank ≤ {limit}: {stated}; give more measurements, "
+            f"noise_std if there is noise, a larger max_products{more}"
+        )
+    return Recovered(
+        point.matrix,
+        r,
+        point.X,
+        xp.astype(point.theta, point.X.dtype) * xp.eye(r, dtype=point.X.dtype),
+        point.W,
+        np.array(meter.residuals),
+        math.ceil(meter.products),
+        spread,
+        success,
+        message,
+    )
+
+
+class _Meter:
+    """What a search has spent and seen; its weighted problems share it."""
+
+    def __init__(self):
+        self.products, self.most, self.residuals, self.stopped = 0.0, math.inf, [], False
+        self.bar = self.callback = None
+
+
+class _Problem:
+    """min ‖M(Z) − y‖ as `continuation` wants it: forward, adjoint, inner products, and what counts as explained."""
+
+    def __init__(self, M, y, shape, hermitian, rng):
+        self.rng, self.meter = rng, _Meter()
+        self.psd, self.noise_std, self.total = False, None, None
+        self._forward, self._adjoint, self.y, self.shape = _forms(M, y, shape)
+        xp = array_namespace(self.y)
+        square = self.shape[0] == self.shape[1]
+        self.hermitian = square if hermitian is None else _flag("hermitian", hermitian)
+        if self.hermitian and not square:
+            raise ValueError(f"hermitian = True with matrices of shape {self.shape}: must be square")
+        self.real = not xp.isdtype(self.y.dtype, "complex floating")
+        E = self._adjoint(self.y)
+        if tuple(E.shape) != self.shape:
+            raise ValueError(f"adjoint(y) has shape {tuple(E.shape)}: must be {self.shape}, that of the matrix")
+        self.dtype = E.dtype
+        self.field = 1 if xp.isdtype(E.dtype, "real floating") else 2
+        self.total = self.inner(self.y, self.y)
+        if not self.total > 0:
+            raise ValueError("y is zero: must have entries that are not; the matrix 0 explains it")
+        self.exact = (1e-10 if xp.finfo(self.y.dtype).bits == 64 else 1e-5) ** 2 * self.total
+        seen = self._probe()
+        # Rows that see nothing, as a mask's zeros, are no measurements. Complex numbers are two each.
+        self.rows = int(xp.sum(xp.astype(seen != 0, xp.int64)))
+        self.count = self.rows * (1 if self.real else 2)
+
+    def _probe(self):
+        """M of a random matrix; ValueError unless M is linear and the adjoint is one, to rounding."""
+        xp = array_namespace(self.y)
+        Z, other = (self._random(self.shape, self.dtype) for _ in range(2))
+        if self.hermitian:
+            Z, other = sym(Z), sym(other)
+        w = self._random(self.y.shape, self.y.dtype)
+        seen, together = self.forward(Z), self.forward(Z + other)
+        close = 1e4 * float(xp.finfo(self.y.dtype).eps)
+        size = math.sqrt(self.inner(together, together))
+        gap = together - seen - self.forward(other)
+        if not math.sqrt(self.inner(gap, gap)) <= close * size:
+            raise ValueError("M(Z + Z') is not M(Z) + M(Z') for random matrices: must be linear; see `forward`")
+        there, here = self.inner(seen, w), float(continuation.inner(Z, self.adjoint(w))[0, 0])
+        if not abs(there - here) <= close * size * math.sqrt(self.inner(w, w)):
+            raise ValueError(
+                f"⟨M(Z), w⟩ = {there:.4g} and ⟨Z, M*(w)⟩ = {here:.4g} for random Z and w: must agree; M*(w) is "
+                "Σ w_i M_i, with M_i and not its conjugate, and M(Z)_i = tr(M_iᴴ Z)"
+            )
+        self.meter.products = 0.0
+        return seen
+
+    def _random(self, shape, dtype):
+        xp = array_namespace(self.y)
+        x = self.rng.standard_normal((2, *shape))
+        return xp.astype(xp.asarray(x[0] + 1j * x[1] if xp.isdtype(dtype, "complex floating") else x[0]), dtype)
+
+    def forward(self, Z):
+        """M(Z) (n,)."""
+        self.meter.products += 0.5
+        w = self._forward(Z)
+        return array_namespace(w).real(w) if self.real and _is_complex(w) else w
+
+    def adjoint(self, w):
+        """M*(w) (p, q), its Hermitian part where A is Hermitian."""
+        self.meter.products += 0.5
+        E = self._adjoint(w)
+        return sym(E) if self.hermitian else E
+
+    def inner(self, v, w):
+        """Re Σ v̄ w."""
+        xp = array_namespace(v)
+        product = xp.vecdot(v, w)
+        return float(product if self.real else xp.real(product))
+
+    def signs(self):
+        xp = array_namespace(self.y)
+        return xp.astype(xp.asarray(self.rng.choice([-1.0, 1.0], self.y.shape[0])), self._real_dtype())
+
+    def _real_dtype(self):
+        xp = array_namespace(self.y)
+        return xp.float64 if xp.finfo(self.y.dtype).bits == 64 else xp.float32
+
+    def weighted(self):
+        """The same problem, its measurements weighted at random: w_i > 0, the mean of w_i² being 1."""
+        w = np.exp(SPREAD * self.rng.standard_normal(self.y.shape[0]))
+        xp, other = array_namespace(self.y), copy.copy(self)
+        w = xp.astype(xp.asarray(w / math.sqrt(np.mean(w**2))), self._real_dtype())
+        forward, adjoint = self._forward, self._adjoint
+        other.y = w * self.y
+        other._forward, other._adjoint = (lambda Z: w * forward(Z)), (lambda v: adjoint(w * v))
+        other.total = self.inner(other.y, other.y)
+        other.exact = self.exact * other.total / self.total
+        return other
+
+    def freedom(self, r):
+        return continuation.degrees_of_freedom(*self.shape, r, self.hermitian, self.field)
+
+    def spread(self, r, residual):
+        """The standard deviation of the noise on a measurement that a residual at rank r tells of; NaN if nothing."""
+        free = self.count - self.freedom(r)
+        square = self.inner(residual, residual) / self.rows
+        return math.sqrt(square * self.count / free) if free > 0 else math.nan
+
+    def within_noise(self, r, residual):
+        """Whether the residual is, to two standard errors, no larger than noise_std and the fit leave it."""
+        free = self.count - self.freedom(r)
+        known = self.noise_std and free > 0
+        return bool(known) and self.spread(r, residual) ** 2 <= self.noise_std**2 * (1 + 2 * math.sqrt(2 / free))
+
+    def judged(self, r, residual):
+        if self.inner(residual, residual) <= self.exact:
+            return "exact"
+        return "noise" if self.within_noise(r, residual) else ""
+
+    def spent(self):
+        return self.meter.stopped or self.meter.products >= self.meter.most
+
+    def report(self, r, residual):
+        """Take down a step; show it, and tell the callback."""
+        meter = self.meter
+        left = math.sqrt(self.inner(residual, residual) / self.total)
+        meter.residuals.append(left)
+        if meter.bar is not None:
+            meter.bar.update(math.ceil(meter.products) - meter.bar.n)
+        if meter.callback is not None and meter.callback(r, left, math.ceil(meter.products)) is True:
+            meter.stopped = True
+
+
+def _forms(M, y, shape):
+    """M as a pair of functions, y and the matrix's shape (p, q), whatever M's form."""
+    if not validate.is_array_api_obj(y):
+        raise TypeError(f"y is a {type(y).__name__}: must be an array (n,) of the measurements; use numpy.asarray")
+    xp = array_namespace(y)
+    if y.ndim != 1 or not y.shape[0]:
+        raise ValueError(f"y has shape {tuple(y.shape)}: must be (n,), one number for each measurement")
+    if xp.isdtype(y.dtype, ("bool", "integral")) and not xp.isdtype(y.dtype, "bool"):
+        y = xp.astype(y, xp.float64)
+    if not xp.isdtype(y.dtype, ("real floating", "complex floating")):
+        raise TypeError(f"y has dtype {y.dtype}: must be real or complex floating; convert it first")
+    if not bool(xp.all(xp.isfinite(y))):
+        raise ValueError("y has entries that are NaN or infinite: all must be finite; leave those measurements out")
+    if shape is not None:
+        sides = (shape, shape) if isinstance(shape, numbers.Integral) else shape
+        if not (isinstance(sides, tuple) and len(sides) == 2):
+            raise TypeError(f"shape = {validate.shown(shape)}: must be a pair (p, q), or m for (m, m)")
+        shape = tuple(validate.integer("shape", side, 1) for side in sides)
+    if validate.is_array_api_obj(M):
+        return _array_form(M, y, shape)
+    if hasattr(M, "measure") and hasattr(M, "adjoint"):
+        if getattr(M, "stack", ()):
+            raise ValueError(f"M is a stack {M.stack} of operators: must be one; recover them one by one")
+        if shape not in (None, (M.m, M.m)):
+            raise ValueError(f"shape = {shape}: must be {(M.m, M.m)}, the operator's, or left out")
+        forward, adjoint, shape = M.measure, M.adjoint, (M.m, M.m)
+    elif shape is None:
+        if hasattr(M, "matvec") or isinstance(M, (tuple, list)):
+            raise ValueError("shape is missing: must be (p, q) where M is not an array, or m for (m, m)")
+        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
+    elif hasattr(M, "matvec") and hasattr(M, "rmatvec"):
+        if tuple(M.shape) != (y.shape[0], shape[0] * shape[1]):
+            raise ValueError(
+                f"M has shape {tuple(M.shape)}: must be {(y.shape[0], shape[0] * shape[1])}, y's length and p·q"
+            )
+        forward = lambda Z: M.matvec(xp.reshape(Z, (-1,)))  # noqa: E731
+        adjoint = lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape)  # noqa: E731
+    elif isinstance(M, (tuple, list)) and len(M) == 2 and all(callable(f) for f in M):
+        forward, adjoint = M
+    else:
+        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
+    return _checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape
+
+
+def _array_form(M, y, shape):
+    xp = backend.common_namespace({"M": M, "y": y})
+    if M.ndim != 3 or 0 in M.shape or M.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"M has shape {tuple(M.shape)}: must be ({y.shape[0]}, p, q), a matrix for each of y's measurements"
+        )
+    n, *sides = M.shape
+    if shape not in (None, tuple(sides)):
+        raise ValueError(f"shape = {shape}: must be {tuple(sides)}, that of M's matrices, or left out")
+    if not xp.isdtype(M.dtype, ("real floating", "complex floating", "integral")):
+        raise TypeError(f"M has dtype {M.dtype}: must be real or complex floating; convert it first")
+    M = xp.astype(M, xp.float64) if xp.isdtype(M.dtype, "integral") else M
+    if not bool(xp.all(xp.isfinite(M))):
+        raise ValueError("M has entries that are NaN or infinite: all must be finite; check where it was made")
+    single = xp.finfo(M.dtype).bits == 32
+    real = xp.isdtype(y.dtype, "real floating")
+    y = xp.astype(y, (xp.float32 if real else xp.complex64) if single else (xp.float64 if real else xp.complex128))
+    flat = xp.reshape(M, (n, sides[0] * sides[1]))
+    conj = (lambda x: xp.conj(x)) if xp.isdtype(M.dtype, "complex floating") else (lambda x: x)
+    return (
+        lambda Z: conj(flat @ conj(xp.reshape(Z, (-1,)))),
+        lambda w: xp.reshape(w @ flat, tuple(sides)),
+        y,
+        tuple(sides),
+    )
+
+
+def _checked(function, name, shape):
+    """`function`, its value an array of `shape` or refused in one line."""
+
+    def call(x):
+        value = function(x)
+        if not validate.is_array_api_obj(value) or tuple(value.shape) != shape:
+            got = tuple(value.shape) if validate.is_array_api_obj(value) else type(value).__name__
+            raise ValueError(f"{name} gave {got}: must be an array of shape {shape}")
+        return value
+
+    return call
+
+
+def _flag(name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} = {validate.shown(value)}: must be True or False")
+    return bool(value)
+
+
+def _is_complex(x):
+    return array_namespace(x).isdtype(x.dtype, "complex floating")
