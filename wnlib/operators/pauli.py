@@ -100,8 +100,8 @@ def pauli(m, n, rng, xp=array_api_compat.numpy, real=False):
     if m != 2**q:
         raise ValueError(f"m = {validate.shown(m)}: must be 2^q for q qubits, such as {2**q} or {2 ** (q + 1)}")
     d = dim_sym(m) if real else m * m
-    # Indices of swap and place, and what a product makes on its way.
-    require("pauli", m, n, rng, xp, lambda m, copies: 8 * (copies + 9) * m * m, d)
+    # What drawing the strings, or a product, makes on its way: measured.
+    require("pauli", m, n, rng, xp, lambda m, copies: 16 * copies * (7 * m * m + q * n), d)
     places, numbers = 4 ** np.arange(q)[::-1], np.arange(m * m)  # a string is a number with digits 0 to 3
     if real:
         numbers = numbers[np.bitwise_count((numbers >> 1) & ~numbers & (m * m // 3)) % 2 == 0]  # Y is the digit 0b10
@@ -140,7 +140,7 @@ def _codes(strings):
             f"strings = {validate.shown(strings.tolist())}: must be text such as ['XIZ', 'YYI'], at least one"
         )
     letters = np.ascontiguousarray(strings)[..., None].view("U1")
-    codes = np.argmax(letters[..., None] == LETTERS, axis=-1)
+    codes = np.argmax(letters[..., None] == LETTERS, axis=-1).astype(np.uint8)
     wrong = strings[np.any(LETTERS[codes] != letters, axis=-1)]
     if wrong.size:
         raise ValueError(f"strings has {str(wrong[0])!r}: all must be letters of 'IXYZ', as many in each")
