@@ -17,7 +17,7 @@ from wnlib.linalg import eigh, inner, mH, sym
 
 # A direction is appended beside the first if it stands out of sign-flipped residuals by so much: where measurements
 # are few, one at a time finds A far more often than two.
-STANDS_OUT = 1.3
+STANDS_OUT = 1.25
 # A fit below the rank sought ends when the gradient along the tangent space is so small beside what is normal to it.
 COARSE, FINE = 0.1, 1e-3
 TINY = 1e-300
@@ -125,8 +125,8 @@ def grow(problem, point, residual, most):
     E = problem.adjoint(residual)
     xp, N = array_namespace(E), E - tangent(point, E, problem.hermitian)
     U, gain, V = _leading(-N, problem, most)
-    chance = problem.adjoint(residual * problem.signs())
-    level = spectral_norm(chance - tangent(point, chance, problem.hermitian), 30)
+    flipped = [problem.adjoint(residual * problem.signs()) for _ in range(3)]
+    level = max(spectral_norm(F - tangent(point, F, problem.hermitian), 30) for F in flipped)
     count = int(xp.sum(xp.astype(xp.abs(gain) > STANDS_OUT * level, xp.int64)))
     U, gain, V = (x[..., : max(1, count)] for x in (U, gain, V))
     measured = problem.forward((U * gain) @ mH(V))
