@@ -146,7 +146,7 @@ def test_every_rank_that_cannot_hold_the_truth_is_refused_and_no_other(rank, ran
     "name, value", [("m", 0), ("m", -3), ("m", 2.0), ("m", "9"), ("n", 0), ("n", -1), ("n", 1.5), ("n", None)]
 )
 def test_an_operators_size_is_positive_and_whole(kind, name, value):
-    size = {"m": 3, "n": 9} | {name: value}
+    size = {"m": 4, "n": 10} | {name: value}
     refused(lambda: operators.operator(kind, rng=rng(), **size), f"{name} = {value!r}", "must be an integer >= 1")
 
 
@@ -161,7 +161,9 @@ def test_an_unknown_operator_is_refused(kind):
 @pytest.mark.parametrize("bad", [None, 0, [], [0], (np.random.default_rng(0),), np.random])
 @pytest.mark.parametrize("kind", [kind for kind in operators.OPERATORS if kind != "population"])
 def test_an_operator_is_drawn_from_generators_only(kind, bad):
-    refused(lambda: operators.operator(kind, 3, 6, bad), "rng = ", "must be a numpy.random.Generator or a list of them")
+    refused(
+        lambda: operators.operator(kind, 4, 10, bad), "rng = ", "must be a numpy.random.Generator or a list of them"
+    )
 
 
 def test_the_triangular_operator_needs_as_many_measurements_as_dimensions():

@@ -13,7 +13,7 @@ import pytest
 
 from wnlib import laws, lockstep, methods, operators, peers, problems, stiefel
 from wnlib.backend import to_numpy
-from wnlib.linalg import inner, mT, sym
+from wnlib.linalg import inner, mH, mT, sym
 
 MODULES = (
     *("backend", "linalg", "stiefel", "problems", "operators"),
@@ -93,6 +93,16 @@ def operator_case(kind, m=4, n=40):
         return [M.measure(Z), M.adjoint(M.measure(Z)), *M.normal(Z, Z[0, ...])]
 
     return case
+
+
+def pauli_case(xp, dtype):
+    M = operators.pauli(4, 11, rngs(), xp)
+    X = xp.asarray(frame(m=4, r=2) + 1j * frame(m=4, r=2, seed=1))
+    return [M.measure(X @ mH(X)), M.adjoint(xp.asarray(drawn(2, 3, 11))), *M.normal(X @ mH(X))]
+
+
+def shots_case(xp, dtype):
+    return operators.shots(operators.pauli(4, 11, rngs(), xp), xp.asarray(stack(r=4)) / 40, 30, rngs(), 0.1)
 
 
 def lazy_case(xp, dtype):
@@ -183,6 +193,8 @@ CASES = {
     "operators.rademacher": operator_case("rademacher"),
     "operators.cosine": operator_case("cosine", n=7),
     "operators.entries": operator_case("entries", n=7),
+    "operators.pauli": pauli_case,
+    "operators.shots": shots_case,
     "operators.rank_one": operator_case("rank-one"),
     "operators.spurious": lambda xp, dtype: [operators.spurious(4, 0.1, xp)[0].measure(xp.asarray(stack(r=4)))],
     "methods.weight_normalization": run_case(WN, methods.start_directed),

@@ -55,9 +55,8 @@ def squared_norm(Z):
 def inner(S, T):
     """Return ⟨S, T⟩ = Re tr(SᴴT) of the matrices in S and T (..., m, r), as (..., 1, 1)."""
     xp = array_namespace(S)
-    if _is_complex(S.dtype):
-        return xp.real(xp.sum(xp.conj(S) * T, axis=(-2, -1), keepdims=True))
-    return xp.sum(S * T, axis=(-2, -1), keepdims=True)
+    total = xp.sum((xp.conj(S) if _is_complex(S.dtype) else S) * T, axis=(-2, -1), keepdims=True)
+    return xp.real(total) if _is_complex(total.dtype) else total
 
 
 def quotient(above, below, otherwise):

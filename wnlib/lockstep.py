@@ -177,9 +177,10 @@ class _Track:
                 f"run {name!r} has neither data nor truth: must have one; data = M*(y), see operators.data"
             )
         what = "truth" if run.data is None else "data"
-        validate.matrices(f"{what} of run {name!r}", known, (m, m), symmetric=True)
+        matrices = functools.partial(validate.matrices, complex=not getattr(operator, "real", True))
+        matrices(f"{what} of run {name!r}", known, (m, m), symmetric=True)
         if run.truth is not None:
-            validate.matrices(f"truth of run {name!r}", run.truth, (m, m))
+            matrices(f"truth of run {name!r}", run.truth, (m, m))
         self.batch = tuple(known.shape[:-2])
         if self.batch[: len(operator.stack)] != operator.stack:
             raise ValueError(
@@ -191,7 +192,7 @@ class _Track:
             raise ValueError(f"observe of run {name!r} has {self.judged!r}: must not, it is recorded anyway")
         fields = {f: getattr(run.start, f) for f in getattr(run.start, "_fields", ())}
         for f, x in fields.items():
-            validate.matrices(f"{f} of run {name!r}", x, (None, None))
+            matrices(f"{f} of run {name!r}", x, (None, None))
         given = {"its truth": run.truth} if run.truth is not None else {}
         backend.common_namespace({f"{what} of run {name!r}": known, **given, **fields})
         fit = functools.partial(_to_batch, batch=self.batch, name=name)
@@ -204,7 +205,7 @@ class _Track:
             raise ValueError(
                 f"start of run {name!r}, a {type(run.start).__name__}, is none that its step takes: {error}"
             ) from error
-        validate.matrices(f"estimate of run {name!r}", asked, (m, m))
+        matrices(f"estimate of run {name!r}", asked, (m, m))
         xp = array_namespace(known)
         scale = squared_norm(known) + squared_norm(self.start.estimate)
         self.limit = DIVERGED**2 * to_numpy(xp.where(scale > 0, scale, xp.ones_like(scale)))

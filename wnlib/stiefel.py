@@ -83,7 +83,7 @@ def orthonormality_error(X):
 def _orthonormalize(Y):
     if not isinstance(Y, np.ndarray):
         return _orthonormalize_blindly(Y)
-    near = 1e-8 if Y.dtype == np.float64 else 1e-4
+    near = 1e-4 if Y.dtype == np.float32 else 1e-8
     for _ in range(8):  # ample: from there it is below rounding after five
         gram = mH(Y) @ Y
         D = eye_like(gram) - gram

@@ -54,26 +54,32 @@ def choice(name, value, allowed):
     return allowed[value] if isinstance(allowed, dict) else value
 
 
-def matrices(name, value, shape, symmetric=False):
+def matrices(name, value, shape, symmetric=False, complex=False):
     """Return `value`, a stack (..., *shape) of matrices in float32 or float64, finite, with at least one entry.
 
-    `shape` is a pair of sizes, None where any size will do. Raises TypeError for non-arrays and wrong
+    `shape` is a pair of sizes, None where any size will do. With `complex` complex128 and, for symmetric, Hermitian
+    matrices will do too. Raises TypeError for non-arrays and wrong
     dtypes, ValueError for wrong shapes, entries that are not finite and (on request) asymmetry.
     """
     wanted = f"(..., {', '.join('any' if s is None else str(s) for s in shape)})"
     if not is_array_api_obj(value):
         raise TypeError(f"{name} is a {type(value).__name__}: must be an array of shape {wanted}")
     xp = array_namespace(value)
-    if value.dtype not in (xp.float32, xp.float64):
-        raise TypeError(f"{name} has dtype {value.dtype}: must be float32 or float64; convert it first")
+    if value.dtype not in (xp.float32, xp.float64) and not (complex and value.dtype == xp.complex128):
+        allowed = "float32, float64 or complex128" if complex else "float32 or float64"
+        raise TypeError(f"{name} has dtype {value.dtype}: must be {allowed}; convert it first")
     sizes_agree = all(s is None or s == n for s, n in zip(shape, value.shape[-2:], strict=False))
     if value.ndim < 2 or not sizes_agree or 0 in value.shape:
         empty = ", none of them empty" if 0 in value.shape else ""
         raise ValueError(f"{name} has shape {tuple(value.shape)}: must be {wanted}{empty}")
     if not bool(xp.all(xp.isfinite(value))):
         raise ValueError(f"{name} has entries that are NaN or infinite: all must be finite; check where it was made")
-    if symmetric and not bool(xp.all(value == xp.matrix_transpose(value))):
-        raise ValueError(f"{name} is not symmetric: must equal its transpose; symmetrise it with linalg.sym")
+    if symmetric:
+        mirrored = xp.matrix_transpose(value)
+        hermitian = value.dtype == xp.complex128
+        if not bool(xp.all(value == (xp.conj(mirrored) if hermitian else mirrored))):
+            kind, mirror = ("Hermitian", "conjugate transpose") if hermitian else ("symmetric", "transpose")
+            raise ValueError(f"{name} is not {kind}: must equal its {mirror}; symmetrise it with linalg.sym")
     return value
 
 

@@ -11,6 +11,7 @@ from wnlib.operators.dense import Dense, gaussian, rademacher, triangular
 from wnlib.operators.entries import Entries, entries, spurious
 from wnlib.operators.lazy import Lazy, lazy
 from wnlib.operators.measurements import data
+from wnlib.operators.pauli import Pauli, pauli, shots
 from wnlib.operators.population import Population, population
 from wnlib.operators.rank_one import RankOne, rank_one
 
@@ -23,6 +24,7 @@ OPERATORS = {
     "rank-one": rank_one,
     "cosine": cosine,
     "entries": entries,
+    "pauli": pauli,
 }
 
 __all__ = [
@@ -31,10 +33,12 @@ __all__ = [
     "Dense",
     "Entries",
     "Lazy",
+    "Pauli",
     "Population",
     "RankOne",
     "data",
     "operator",
+    "shots",
     "spurious",
     *(make.__name__ for make in OPERATORS.values()),
 ]

@@ -17,7 +17,7 @@ def data(operator, A, noise_std=0.0, rng=None):
     gives each member of the leading axes of A its own level. `rng` is a Generator or one per member of
     operator.stack. Under the triangular equivalent d measurements carry it: M*(noise) keeps its law.
     """
-    validate.matrices("A", A, (operator.m, operator.m), symmetric=True)
+    validate.matrices("A", A, (operator.m, operator.m), symmetric=True, complex=not getattr(operator, "real", True))
     xp = array_namespace(A)
     levels = _levels(noise_std, tuple(A.shape[:-2]))
     (b,) = operator.normal(A)

@@ -3,7 +3,8 @@
 An operator has `m`, `stack` (the shape of its own leading axes), `measure` (M), `adjoint` (M*) and `normal` (M*M
 of several stacks in one pass over the operator). A stack of operators, one per seed say, has stack = (S,), and the
 matrices given to it begin with that axis. It is drawn by a function of (m, n, rng, xp), scaled so that E[M*M] is the
-identity on Sym(m), and named in operators.OPERATORS.
+identity on Sym(m), and named in operators.OPERATORS. One that takes complex Hermitian matrices says so by
+`real = False`.
 """
 
 import math
