@@ -93,7 +93,7 @@ def path(problem, least, limit):
 
     "exact": within the problem's tolerance. Else of rank `least` or more, nothing in the gradient standing out of
     chance, and "noise": no larger than the noise that is known; or "quiet": that is not known, measurements abound,
-    and no higher rank that they can settle is exact. Or "": not at all.
+    and no higher rank that they can settle is exact; "maybe": the same where they are few. Or "": not at all.
     """
     residual = -problem.y
     point, quiet = origin(problem.adjoint(residual)), None
@@ -107,12 +107,12 @@ def path(problem, least, limit):
         elif point.rank >= least:
             if problem.within_noise(point.rank, residual):
                 return point, residual, "noise"
-            if problem.noise_std is None and problem.count >= (2 if least == limit else 6) * problem.freedom(
-                point.rank
-            ):
-                quiet = quiet or (point, residual, "quiet")
+            if problem.noise_std is None and not quiet:
+                many = problem.count >= (2 if least == limit else 6) * problem.freedom(point.rank)
+                quiet = point, residual, "quiet" if many else "maybe"
         # From 4pq measurements on, a remainder of any rank would stand out (see `grow`).
-        if quiet and (problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count):
+        settled = problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count
+        if quiet and quiet[2] == "quiet" and settled:
             return quiet
         if point.rank == limit or problem.spent():
             return quiet or (point, residual, "")

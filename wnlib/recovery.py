@@ -13,6 +13,8 @@ from wnlib.backend import array_namespace
 from wnlib.linalg import inner, squared_norm, sym
 from wnlib.operators.given import given
 
+# How a point was accepted (see `continuation.path`) where the answer can be relied on.
+SURE = ("exact", "noise", "quiet")
 # A restart weighs the measurements by exp(SPREAD·N(0, 1)).
 SPREAD = 0.5
 
@@ -89,13 +91,14 @@ def recover(
     least, limit = _ranks(problem, rank, max_rank)
     with progress.bar(problem.meter.most, "recover", "product") as problem.meter.bar:
         best = continuation.path(problem, least, limit)
-        while not (best[2] or problem.spent()):
+        while best[2] not in SURE and not problem.spent():
             point, residual, how = continuation.path(problem.weighted(), least, limit)
             residual = problem.forward(point.matrix) - problem.y
-            if how:
+            if how in ("exact", "noise"):
                 point, residual = continuation.fit(problem, point, residual, continuation.FINE)
-                how = how if how == "quiet" else problem.judged(point.rank, residual)
-            if how == "exact" or problem.inner(residual, residual) < problem.inner(best[1], best[1]):
+                how = problem.judged(point.rank, residual)
+            lower = problem.inner(residual, residual) < problem.inner(best[1], best[1])
+            if how in SURE or (lower and point.rank == best[0].rank):
                 best = point, residual, how
         point, residual = continuation.fit(problem, *best[:2], continuation.FINE)
         point, residual = continuation.trimmed(problem, point, residual)
@@ -145,6 +148,11 @@ def _result(problem, point, residual, how, limit):
         message = stated
     elif meter.stopped:
         message = f"stopped by the callback at {stated}"
+    elif how == "maybe":
+        message = (
+            f"{stated}: nothing stands out of the residual, but measurements are too few to tell noise from a wrong "
+            f"matrix; give more, or noise_std if this is noise: {spread:.3g} or so"
+        )
     else:
         message = (
             f"not recovered within max_products = {meter.most} at rank ≤ {limit}: {stated}; give more measurements, "
@@ -159,7 +167,7 @@ def _result(problem, point, residual, how, limit):
         np.array([*meter.residuals, left]),
         math.ceil(meter.products),
         spread,
-        bool(how),
+        how in SURE,
         message,
     )
 
@@ -186,8 +194,6 @@ class _Problem:
             raise ValueError(f"hermitian = True with matrices of shape {self.shape}: must be square")
         self.real = not xp.isdtype(self.y.dtype, "complex floating")
         E = self._adjoint(self.y)
-        if tuple(E.shape) != self.shape:
-            raise ValueError(f"adjoint(y) has shape {tuple(E.shape)}: must be {self.shape}, that of the matrix")
         self.dtype = E.dtype
         self.field = 1 if xp.isdtype(E.dtype, "real floating") else 2
         self.total = self.inner(self.y, self.y)
@@ -229,8 +235,8 @@ class _Problem:
     def forward(self, Z):
         """M(Z) (n,)."""
         self.meter.products += 0.5
-        w = self._forward(Z)
-        return array_namespace(w).real(w) if self.real and _is_complex(w) else w
+        w, xp = self._forward(Z), array_namespace(self.y)
+        return xp.real(w) if self.real and xp.isdtype(w.dtype, "complex floating") else w
 
     def adjoint(self, w):
         """M*(w) (p, q), its Hermitian part where A is Hermitian; asked twice in a row for one w it is kept."""
@@ -246,24 +252,24 @@ class _Problem:
         return float(xp.vecdot(v, w) if self.real else xp.real(xp.vecdot(v, w)))
 
     def signs(self):
-        xp = array_namespace(self.y)
-        return xp.astype(xp.asarray(self.rng.choice([-1.0, 1.0], self.y.shape[0])), self._real_dtype())
-
-    def _real_dtype(self):
-        xp = array_namespace(self.y)
-        return xp.float64 if xp.finfo(self.y.dtype).bits == 64 else xp.float32
+        """Random signs (n,)."""
+        return self._there(self.rng.choice([-1.0, 1.0], self.y.shape[0]))
 
     def weighted(self):
         """The same problem, its measurements weighted at random: w_i > 0, the mean of w_i² being 1."""
         w = np.exp(SPREAD * self.rng.standard_normal(self.y.shape[0]))
-        xp, other = array_namespace(self.y), copy.copy(self)
-        w = xp.astype(xp.asarray(w / math.sqrt(np.mean(w**2))), self._real_dtype())
+        w, other = self._there(w / math.sqrt(np.mean(w**2))), copy.copy(self)
         forward, adjoint = self._forward, self._adjoint
         other.y, other._last = w * self.y, (None, None)
         other._forward, other._adjoint = (lambda Z: w * forward(Z)), (lambda v: adjoint(w * v))
         other.total = self.inner(other.y, other.y)
         other.exact = self.exact * other.total / self.total
         return other
+
+    def _there(self, w):
+        """w (n,), real, as an array where y is, of its precision."""
+        xp = array_namespace(self.y)
+        return xp.asarray(w, dtype=xp.float64 if xp.finfo(self.y.dtype).bits == 64 else xp.float32)
 
     def freedom(self, r):
         return continuation.degrees_of_freedom(*self.shape, r, self.hermitian, self.field)
@@ -311,7 +317,3 @@ def _flag(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} = {validate.shown(value)}: must be True or False")
     return bool(value)
-
-
-def _is_complex(x):
-    return array_namespace(x).isdtype(x.dtype, "complex floating")
