@@ -13,6 +13,12 @@ endif
 ifneq ($(filter auto numpy cupy,$(value BACKEND)),$(value BACKEND))
 $(error BACKEND=$(value BACKEND): choose auto, numpy or cupy)
 endif
+ifneq ($(value ONLY),)
+ROOM := $(firstword $(wildcard tests/$(value ONLY) tests/test_$(value ONLY).py))
+ifeq ($(ROOM),)
+$(error ONLY=$(value ONLY): choose the NAME of a tests/NAME or tests/test_NAME.py)
+endif
+endif
 
 # The environment: .venv, made from the lock; or the interpreter that PYTHON names, taken as it is. The stamp
 # carries the lock's checksum, so that touching the lock reinstalls nothing and changing it always does.
@@ -49,8 +55,8 @@ help:  ## list the targets (this)
 	@echo '  BACKEND=auto|numpy|cupy    where the arrays live (cupy installs CuPy once; CUDA=12|13)'
 	@echo '  PARAMS="n=6000 seed=1"     override parameters, into build/custom'
 	@echo '  PYTHON=python              use that interpreter as it is instead of .venv'
-	@echo 'Options: -j2 runs two notebooks at a time; -k goes on after a failure (but 19, which times the machine, waits for'
-	@echo '         all the others).'
+	@echo 'Options: -j2 runs two notebooks at a time, in place of one for each core that has 2 GiB; -k goes on after a failure'
+	@echo '         (but 19, which times the machine, waits for all the others).'
 
 # A target that is none: the nearest of those there are. The name is handed over quoted.
 .DEFAULT:
@@ -62,10 +68,11 @@ help:  ## list the targets (this)
 figures: $(ENV)  ## regenerate the figures that are not up to date
 	@stale=$$($(RUN) --stale) || exit; \
 	if [ -z "$$stale" ]; then echo 'All figures are up to date.'; exit; fi; \
-	$(MAKE) --no-print-directory $$(printf 'figures/%s.pdf ' $$stale)
+	jobs=$$($(PY) -c "$$JOBS") || exit; \
+	$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j"$$jobs") $$(printf 'figures/%s.pdf ' $$stale)
 
-quick:  ## the same with small parameters, two at a time, into build/quick (a minute or so)
-	@$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j2) figures PROFILE=quick
+quick:  ## the same with small parameters, into build/quick (a minute or so)
+	@$(MAKE) --no-print-directory figures PROFILE=quick
 
 # Always asked, seldom run: the runner decides by the contents of files, not by their times. It replaces them whole
 # or not at all, so they are precious: make must not delete the old ones when a run fails or is interrupted.
@@ -82,8 +89,8 @@ why: $(ENV)  ## say of each notebook which input makes its figure stale
 	@$(RUN) --why
 
 test: $(ENV)  ## lint, format check and all tests; ONLY=operators: those of one room, without the slow ones
-	$(if $(ONLY),,$(PY) -m ruff check . && $(PY) -m ruff format --check .)
-	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(if $(ONLY),-m 'not slow' $(wildcard tests/$(ONLY) tests/test_$(ONLY).py))
+	$(if $(ROOM),,$(PY) -m ruff check . && $(PY) -m ruff format --check .)
+	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(if $(ROOM),-m 'not slow' $(call quoted,$(ROOM)))
 
 bench: $(ENV)  ## notebook 19 on this machine, into build/bench: throughput against its limits and against others
 	@$(RUN) 19_performance --output build/bench
@@ -188,9 +195,16 @@ query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
 print("GPU     ", subprocess.run([gpu, *query], capture_output=True, text=True).stdout.strip() if gpu else "none")
 endef
 
+# A notebook computes with one thread and takes at most 2 GiB: this many do not step on one another.
+define JOBS
+from wnlib import backend
+free = backend.available_memory(backend.namespace("numpy"))
+print(max(1, min(backend.processors(), free // 2**31)))
+endef
+
 define BENCH
 import json
 from wnlib import claims
 print(claims.table(json.load(open("build/bench/19_performance.json"))["claims"]))
 endef
-export CHECK INFO BENCH
+export CHECK INFO JOBS BENCH

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,21 @@ def test_r_squared_is_the_share_of_variance_explained():
     line = fits.line(x, y)
     left = np.sum((y - line.slope * x - line.intercept) ** 2) / np.sum((y - y.mean()) ** 2)
     np.testing.assert_allclose(line.r_squared, 1 - left)
+
+
+def test_a_line_is_scipys():
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((2, 30))
+    line, fit = fits.line(x, y), scipy.stats.linregress(x, y)
+    half = scipy.stats.t.ppf(0.975, 28) * fit.stderr
+    got = [line.slope, line.intercept, line.r_squared, *line.interval]
+    np.testing.assert_allclose(got, [fit.slope, fit.intercept, fit.rvalue**2, fit.slope - half, fit.slope + half])
+
+
+def test_no_line_through_one_x_and_no_r_squared_of_one_y():
+    assert np.isnan(fits.line([1, 1, 1], [1, 2, 3]).slope)
+    level = fits.line([1, 2, 3], [4, 4, 4])
+    assert (level.slope, level.interval, level.intercept) == (0, (0, 0), 4) and np.isnan(level.r_squared)
 
 
 def test_a_line_needs_three_points_and_as_many_x_as_y():

@@ -96,7 +96,8 @@ def test_default_mu_is_the_theorems():
     np.testing.assert_array_equal(default.Theta, explicit.Theta)
 
 
-def test_the_manifold_constraint_holds_after_1e5_steps():
+def test_the_manifold_constraint_does_not_drift():
+    """To 1e-17 a step: rounding alone, never mended, would gain some 1e-16 each."""
     seeds, truth, operator, data = setting(np, m=4, r=3, S=1, n=200)
     run = lockstep.Run(
         methods.weight_normalization(1.0),
@@ -105,9 +106,9 @@ def test_the_manifold_constraint_holds_after_1e5_steps():
         truth.A,
         {"orthonormality": lambda state, E: stiefel.orthonormality_error(state.X)},
     )
-    trace = lockstep.run(operator, {"wn": run}, 100_000)["wn"]
-    assert trace.steps[-1] == 100_000
-    assert np.max(trace.values["orthonormality"]) <= 1e-12
+    trace = lockstep.run(operator, {"wn": run}, 20_000)["wn"]
+    assert trace.steps[-1] == 20_000
+    assert np.max(trace.values["orthonormality"]) <= 2e-13
 
 
 @pytest.mark.parametrize("name", stiefel.RETRACTIONS)

@@ -139,6 +139,11 @@ def ahead_start(m, r, rng, xp):
     return peers.Extrapolated(Y, 1.1 * Y)
 
 
+def passed_start(m, r, rng, xp):
+    zero = xp.zeros((m, m))
+    return peers.Passed(zero, zero, zero[:1, :1])
+
+
 def zero_start(m, r, rng, xp):
     conjugate = methods.start_conjugate(m, r, rng, xp)
     return peers.Thresholded(conjugate.X, conjugate.Theta, conjugate.W, conjugate.W)
@@ -222,6 +227,7 @@ CASES = {
             ("gauss_newton", (2,)),
         ]
     },
+    "peers.approximate_message_passing": run_case(peers.approximate_message_passing(60), passed_start, steps=5),
     "methods.gradient_descent": run_case(methods.gradient_descent(0.3), methods.start_factored),
     "methods.start_directed": lambda xp, dtype: list(methods.start_directed(5, 3, rngs(), xp)),
     "methods.start_conjugate": lambda xp, dtype: list(methods.start_conjugate(5, 3, rngs(), xp)),

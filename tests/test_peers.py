@@ -3,7 +3,7 @@ import pytest
 import textbook
 from test_methods import first_ask, setting
 
-from wnlib import lockstep, methods, peers
+from wnlib import lockstep, methods, operators, peers, problems
 from wnlib.backend import to_numpy
 from wnlib.linalg import inner, mH
 
@@ -115,6 +115,36 @@ def test_a_peer_is_the_textbooks(xp, name):
         y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
         expected = reference(Ms, y, *(to_numpy(field)[s] for field in start))
         np.testing.assert_allclose(to_numpy(trace.state.estimate)[s], expected, atol=1e-10)
+
+
+def start_passed(m, r, rng, xp):
+    zero = xp.zeros((m, m))
+    return peers.Passed(zero, zero, zero[:1, :1])
+
+
+def test_message_passing_is_the_textbooks(xp):
+    m, n, steps = 12, 60, 4
+    _, truth, operator, data = setting(xp, m, 3, S=2, n=n)
+    start = start_passed(m, 3, None, xp)
+    run = lockstep.Run(peers.approximate_message_passing(n), start, data, truth.A)
+    trace = lockstep.run(operator, {"": run}, steps)[""]
+    for s in range(2):
+        Ms = textbook.matrices(to_numpy(operator.matrix)[s], m)
+        y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
+        expected = textbook.approximate_message_passing(Ms, y, steps)
+        np.testing.assert_allclose(to_numpy(trace.state.estimate)[s], expected, atol=1e-5)  # of the differences
+
+
+def test_message_passing_finds_the_rank_from_fewer_measurements_than_unknowns():
+    """Below half of d measurements, where least squares is blind, at the published method's sizes: large m."""
+    m, n = 60, 700
+    rng = np.random.default_rng(0)
+    operator = operators.operator("dense", m, n, rng)
+    A = problems.truth(m, [1, 0.5, 0.1], rng).A
+    run = lockstep.Run(peers.approximate_message_passing(n), start_passed(m, 3, rng, np), None, A)
+    trace = lockstep.run(operator, {"": run}, 60)[""]
+    assert trace.squared_error[-1] < 1e-12
+    assert np.sum(np.linalg.eigvalsh(trace.state.estimate) > 1e-8) == 3
 
 
 @pytest.mark.parametrize("known", ["data", "truth"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 
 
 def matrices(operator_matrix, m):
@@ -161,6 +162,33 @@ def riemannian_gradient_descent(Ms, y, X, steps):
     for _ in range(steps):
         G = project_on_tangent_space(X, residual_gradient(Ms, Z, y))
         Z, X = hard_threshold(Z - np.sum(G**2) / np.sum(np.einsum("ijk,jk->i", Ms, G) ** 2) * G, r)
+    return Z
+
+
+def shrunk(V):
+    """Eigenvalues λ beyond the noise's edge c, that of a semicircle with V's median |λ|, become √(λ² − c²)."""
+    values, X = np.linalg.eigh(V)
+    half = lambda t: 2 / np.pi * (t * np.sqrt(1 - t * t) + np.arcsin(t)) - 0.5  # noqa: E731
+    c = np.sort(abs(values))[len(V) // 2] / scipy.optimize.brentq(half, 0, 1)
+    return X @ np.diag([np.sqrt(x**2 - c**2) if x > c else 0 for x in values]) @ X.T, c
+
+
+def approximate_message_passing(Ms, y, steps):
+    """AMP with a residual in the space of measurements, and the divergence by differences, the noise's level held."""
+    m = Ms.shape[-1]
+    Z, z, b = np.zeros((m, m)), 0 * y, 0.0
+    units = [np.outer(e, f) + np.outer(f, e) for i, e in enumerate(np.eye(m)) for f in np.eye(m)[: i + 1]]
+    units = [U / np.linalg.norm(U) for U in units]
+    for _ in range(steps):
+        z = y - np.einsum("ijk,jk->i", Ms, Z) + b * z
+        V = Z + np.einsum("i,ijk->jk", z, Ms)
+        Z, c = shrunk(V)
+
+        def at(V, c=c):
+            values, X = np.linalg.eigh(V)
+            return (X * np.sqrt(np.where(values > c, values**2 - c**2, 0))) @ X.T
+
+        b = sum(np.sum(U * (at(V + 1e-6 * U) - at(V - 1e-6 * U))) / 2e-6 for U in units) / len(y)
     return Z
 
 

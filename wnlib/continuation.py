@@ -13,7 +13,7 @@ import math
 from typing import Any, NamedTuple
 
 from wnlib.backend import array_namespace
-from wnlib.linalg import eigh, inner, mH, sym
+from wnlib.linalg import eigh, mH, squared_norm, sym
 
 # A direction is appended beside the first if it stands out of sign-flipped residuals by so much: where measurements
 # are few, one at a time finds A far more often than two.
@@ -42,7 +42,9 @@ class Point(NamedTuple):
 
 def origin(E):
     """Return the point of rank 0 beside the gradient E (p, q)."""
-    return Point(E[:, :0], array_namespace(E).real(E[0, :0]) if _complex(E) else E[0, :0], mH(E)[:, :0])
+    xp = array_namespace(E)
+    theta = xp.real(E[0, :0]) if xp.isdtype(E.dtype, "complex floating") else E[0, :0]
+    return Point(E[:, :0], theta, mH(E)[:, :0])
 
 
 def degrees_of_freedom(p, q, r, hermitian, field=1):
@@ -60,14 +62,14 @@ def tangent(point, E, hermitian):
     X, _, W = point
     if hermitian:
         EX = E @ X
-        half = X @ mH(EX)
-        return half + mH(half) - X @ (mH(X) @ EX) @ mH(X)
+        half = (EX - 0.5 * X @ (mH(X) @ EX)) @ mH(X)
+        return half + mH(half)
     EW = E @ W
     return X @ (mH(X) @ E) + (EW - X @ (mH(X) @ EW)) @ mH(W)
 
 
 def retract(point, step, hermitian, psd=False):
-    """Return the matrix of the point's rank nearest to point + step (p, q), `step` tangent; psd: negative parts cut off.
+    """Return the point of the same rank nearest to point + step (p, q), `step` tangent; psd: negative parts cut off.
 
     point + step has rank 2r at most: it is decomposed in the span of X and of the step's part outside.
     """
@@ -99,13 +101,15 @@ def path(problem, least, limit):
     while True:
         if problem.inner(residual, residual) <= problem.exact:
             return point, residual, "exact"
-        grown, after, stands_out = grow(problem, point, residual, max(1, limit - point.rank))
+        grown, after, stands_out = grow(problem, point, residual, max(1, limit - point.rank), 3 if quiet else 1)
         if stands_out:
             quiet = None
         elif point.rank >= least:
             if problem.within_noise(point.rank, residual):
                 return point, residual, "noise"
-            if problem.noise_std is None and problem.count >= (2 if least == limit else 6) * problem.freedom(point.rank):
+            if problem.noise_std is None and problem.count >= (2 if least == limit else 6) * problem.freedom(
+                point.rank
+            ):
                 quiet = quiet or (point, residual, "quiet")
         # From 4pq measurements on, a remainder of any rank would stand out (see `grow`).
         if quiet and (problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count):
@@ -116,7 +120,7 @@ def path(problem, least, limit):
         point, residual = fit(problem, grown, after, COARSE if grown.rank < limit else 0.1 * COARSE)
 
 
-def grow(problem, point, residual, most):
+def grow(problem, point, residual, most, flips=1):
     """Return `point` and its residual with new directions, 1 to `most`, and whether the first of them stands out.
 
     They are the leading eigen- or singular vectors of −E beyond the ranges of X and W, with a step along them that is
@@ -125,7 +129,7 @@ def grow(problem, point, residual, most):
     E = problem.adjoint(residual)
     xp, N = array_namespace(E), E - tangent(point, E, problem.hermitian)
     U, gain, V = _leading(-N, problem, most)
-    flipped = [problem.adjoint(residual * problem.signs()) for _ in range(3)]
+    flipped = [problem.adjoint(residual * problem.signs()) for _ in range(flips)]
     level = max(spectral_norm(F - tangent(point, F, problem.hermitian), 30) for F in flipped)
     count = int(xp.sum(xp.astype(xp.abs(gain) > STANDS_OUT * level, xp.int64)))
     U, gain, V = (x[..., : max(1, count)] for x in (U, gain, V))
@@ -148,11 +152,11 @@ def fit(problem, point, residual, slack, rounds=200):
             break
         E = problem.adjoint(residual)
         g = tangent(point, E, problem.hermitian)
-        size = _norm(g)
+        size, enough = _norm(g), 0.3 * math.sqrt(problem.exact / cost)
         if size <= slack * spectral_norm(E - g, 6):
             break
         first = first or size
-        step = _gauss_newton(problem, point, residual, g, size * min(0.5, math.sqrt(size / first)))
+        step = _gauss_newton(problem, point, residual, g, size * max(enough, min(0.25, math.sqrt(size / first))))
         t, lower = 1.0, False
         while t > 1e-3 and not lower:
             there = retract(point, t * step, problem.hermitian, problem.psd)
@@ -167,11 +171,14 @@ def fit(problem, point, residual, slack, rounds=200):
 
 
 def trimmed(problem, point, residual):
-    """Return the point without the smallest directions that y needs not, and its residual: they were sought in vain."""
+    """Return the point without the tiny directions that it is exact without, and its residual: they were in vain."""
+    xp, tiny = array_namespace(residual), 1e5 * math.sqrt(problem.exact / problem.total)
     while point.rank > 1:
-        keep = [k for k in range(point.rank) if k != int(array_namespace(point.theta).argmin(abs(point.theta)))]
-        fewer = Point(point.X[:, keep], point.theta[keep], point.W[:, keep])
-        left = problem.forward(fewer.matrix) - problem.y
+        size = xp.abs(point.theta)
+        if not float(xp.min(size)) <= tiny * float(xp.max(size)):
+            break
+        fewer = Point(*(xp.take(x, xp.argsort(size)[1:], axis=-1) for x in point))
+        fewer, left = fit(problem, fewer, problem.forward(fewer.matrix) - problem.y, FINE)
         if problem.inner(left, left) > problem.exact:
             break
         point, residual = fewer, left
@@ -179,7 +186,7 @@ def trimmed(problem, point, residual):
 
 
 def _gauss_newton(problem, point, residual, g, enough):
-    """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`, by conjugate gradients."""
+    """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`: conjugate gradients."""
     step, measured, r = 0.0 * g, 0.0 * residual, -g
     d, square = r, _norm(r) ** 2
     for _ in range(200):
@@ -215,7 +222,7 @@ def spectral_norm(N, steps):
 
 
 def _leading(N, problem, most):
-    """The singular triples U, gain, V of N, largest first: N ≈ U diag(gain) Vᴴ. Hermitian: V = U and gain has a sign."""
+    """The singular triples U, gain, V of N, largest first, N ≈ U diag(gain) Vᴴ; Hermitian: V = U, gain with signs."""
     xp = array_namespace(N)
     if not problem.hermitian:
         U, gain, Vh = xp.linalg.svd(N, full_matrices=False)
@@ -233,8 +240,4 @@ def _frame(X, Y):
 
 
 def _norm(Z):
-    return math.sqrt(float(inner(Z, Z)[0, 0]))
-
-
-def _complex(E):
-    return array_namespace(E).isdtype(E.dtype, "complex floating")
+    return math.sqrt(float(squared_norm(Z)))

@@ -9,21 +9,29 @@ from importlib.metadata import version
 
 import matplotlib
 import numpy as np
-import seaborn
 
 from wnlib import backend, fits
 
 COLUMN, PAGE = 3.5, 7.2  # inches: one column, full page
 
-COLORS = [matplotlib.colors.to_hex(c) for c in seaborn.color_palette("colorblind")]
+# Waskom's "colorblind" palette (seaborn, BSD-3), written out: importing seaborn takes longer than a quick notebook.
+COLORS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
 WN, GD, PWN, PWN1 = (COLORS[k] for k in (0, 1, 2, 4))  # the same colours in every figure
+TICKS = {"major.size": 4.8, "major.width": 1.0, "minor.size": 3.2, "minor.width": 0.8}
 
 
 def style():
     """Return rcParams for use in `with matplotlib.rc_context(figures.style()):`; nothing global is changed."""
     return {
-        **seaborn.axes_style("ticks"),
-        **seaborn.plotting_context("paper"),
+        **{f"{name}color": ".15" for name in ("text.", "axes.label", "axes.edge", "xtick.", "ytick.")},
+        "patch.edgecolor": "w",
+        "patch.force_edgecolor": True,
+        "patch.linewidth": 0.8,
+        "lines.solid_capstyle": "round",
+        "lines.markersize": 4.8,
+        "axes.axisbelow": True,
+        "axes.linewidth": 1.0,
+        **{f"{axis}.{ticks}": size for axis in ("xtick", "ytick") for ticks, size in TICKS.items()},
         "axes.prop_cycle": matplotlib.cycler(color=COLORS),
         "axes.spines.right": False,
         "axes.spines.top": False,
@@ -74,6 +82,7 @@ def save(stem, figure, data, claims, xp, machine=()):
     pdf, png, npz = (io.BytesIO() for _ in range(3))
     with matplotlib.rc_context(style()):  # resolution and fonts are settings of saving, not of drawing
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.set_layout_engine("none")  # both files have one layout, found once
         figure.savefig(png, format="png", metadata={"Software": None})
     np.savez_compressed(npz, **arrays)
     root = pathlib.Path(__file__).resolve().parent.parent

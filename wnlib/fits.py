@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,14 @@ def line(x, y):
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: must be (T,) both")
     if x.size < 3:  # a phase that was not reached: the claim on it is not observed, and the notebook goes on
         return Line(np.nan, (np.nan, np.nan), np.nan, np.nan, (np.nan, np.nan))
-    fit = scipy.stats.linregress(x, y)
-    half = scipy.stats.t.ppf(0.975, x.size - 2) * fit.stderr
+    x_c, y_c = x - x.mean(), y - y.mean()
+    with np.errstate(invalid="ignore"):  # all x the same, or all y: NaN
+        slope = x_c @ y_c / (x_c @ x_c)
+        left = y_c - slope * x_c
+        half = stdtrit(x.size - 2, 0.975) * np.sqrt(left @ left / (x.size - 2) / (x_c @ x_c))  # Student's t
+        r_squared = 1 - left @ left / (y_c @ y_c)
     span = (float(x.min()), float(x.max()))
-    return Line(fit.slope, (fit.slope - half, fit.slope + half), fit.intercept, fit.rvalue**2, span)
+    return Line(slope, (slope - half, slope + half), y.mean() - slope * x.mean(), r_squared, span)
 
 
 def between(error, high, low):

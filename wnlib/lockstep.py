@@ -112,7 +112,10 @@ def run(operator, runs, steps, *, record=None, tolerance=0.0, label=""):
         raise ValueError(f"record = {validate.shown(record.tolist())}: must be integers from 0 to steps = {steps}")
     record = np.union1d(record.astype(np.int64), [0, steps])
     if not hasattr(operator, "normal"):
-        raise TypeError(f"operator = {validate.shown(operator)}: must be one of operators'; see operators.operator")
+        raise TypeError(
+            f"operator = {validate.shown(operator)}: must be one of operators'; see operators.operator, and "
+            "wnlib.recover for measurements of your own"
+        )
     if not (isinstance(runs, dict) and runs and all(isinstance(r, Run) for r in runs.values())):
         raise TypeError(f"runs = {validate.shown(runs)}: must be a dict from names to Run, at least one")
     tracks = {name: _Track(name, r, operator) for name, r in runs.items()}

@@ -2,16 +2,16 @@
 
 import copy
 import math
-import numbers
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wnlib import backend, continuation, progress, validate
+from wnlib import continuation, progress, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import mH, sym
+from wnlib.linalg import inner, squared_norm, sym
+from wnlib.operators.given import given
 
 # A restart weighs the measurements by exp(SPREAD·N(0, 1)).
 SPREAD = 0.5
@@ -66,9 +66,9 @@ def recover(
     spurious minimum is one for its own. y is explained when ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or,
     with `noise_std` > 0, that of each measurement, when the residual is no larger than the noise (discrepancy
     principle). If neither is the case and `noise_std` is not given, the residual is taken for noise where nothing in it
-    stands out of what random signs would give, n is at least six times the degrees of freedom (twice, where `rank` is given), and no higher
-    rank with up to n/2 is exact. After each step
-    `callback(rank, residual, products)` is called, the residual relative to y; if it returns True the search ends.
+    stands out of what random signs would give, n is at least six times the degrees of freedom (twice, where `rank` is
+    given), and no higher rank with up to n/2 of them is exact. After each step `callback(rank, residual, products)` is
+    called, the residual relative to y; if it returns True the search ends.
 
     Returns a Recovered, the same for the same `seed`; warns (RuntimeWarning) when its `success` is False. Raises
     TypeError or ValueError, in one line and before any work, for input that does not fit, an adjoint that is none, and
@@ -109,7 +109,9 @@ def _ranks(problem, rank, max_rank):
     """The least and the largest rank to accept."""
     p, q = problem.shape
     if rank is not None and max_rank is not None:
-        raise ValueError(f"rank = {validate.shown(rank)} and max_rank = {validate.shown(max_rank)}: must be one of them")
+        raise ValueError(
+            f"rank = {validate.shown(rank)} and max_rank = {validate.shown(max_rank)}: must be one of them"
+        )
     limit = max((r for r in range(1, min(p, q) + 1) if problem.freedom(r) < problem.count), default=0)
     if not limit:
         raise ValueError(
@@ -133,20 +135,20 @@ def _result(problem, point, residual, how, limit):
     r, free = point.rank, problem.freedom(point.rank)
     spread = problem.spread(r, residual)
     stated = f"rank {r}, ‖M(Z) − y‖ = {left:.2g}·‖y‖; {problem.count} measurements, {free} degrees of freedom"
-    success = bool(how)
-    if success:
-        message = stated + {
-            "exact": "",
-            "noise": "; the residual is that of the noise",
-            "quiet": f"; nothing stands out of the residual, taken for noise of standard deviation {spread:.3g}",
-        }[how]
+    if how == "quiet" and problem.lopsided(residual):
+        how, message = "", f"{stated}; the residual is that of a matrix not Hermitian: give hermitian=False"
+    elif how == "quiet":
+        message = f"{stated}; nothing stands out of the residual: taken for noise of standard deviation {spread:.3g}"
+    elif how == "noise":
+        message = f"{stated}; the residual is that of the noise"
+    elif how == "exact":
+        message = stated
     elif meter.stopped:
         message = f"stopped by the callback at {stated}"
     else:
-        more = "" if limit < min(problem.shape) else ", or hermitian=False if A need not be" * problem.hermitian
         message = (
             f"not recovered within max_products = {meter.most} at rank ≤ {limit}: {stated}; give more measurements, "
-            f"noise_std if there is noise, a larger max_products{more}"
+            "noise_std if there is noise, or a larger max_products"
         )
     return Recovered(
         point.matrix,
@@ -154,10 +156,10 @@ def _result(problem, point, residual, how, limit):
         point.X,
         xp.astype(point.theta, point.X.dtype) * xp.eye(r, dtype=point.X.dtype),
         point.W,
-        np.array(meter.residuals),
+        np.array([*meter.residuals, left]),
         math.ceil(meter.products),
         spread,
-        success,
+        bool(how),
         message,
     )
 
@@ -174,9 +176,9 @@ class _Problem:
     """min ‖M(Z) − y‖ as `continuation` wants it: forward, adjoint, inner products, and what counts as explained."""
 
     def __init__(self, M, y, shape, hermitian, rng):
-        self.rng, self.meter = rng, _Meter()
+        self.rng, self.meter, self._last = rng, _Meter(), (None, None)
         self.psd, self.noise_std, self.total = False, None, None
-        self._forward, self._adjoint, self.y, self.shape = _forms(M, y, shape)
+        self._forward, self._adjoint, self.y, self.shape = given(M, y, shape)
         xp = array_namespace(self.y)
         square = self.shape[0] == self.shape[1]
         self.hermitian = square if hermitian is None else _flag("hermitian", hermitian)
@@ -210,7 +212,7 @@ class _Problem:
         gap = together - seen - self.forward(other)
         if not math.sqrt(self.inner(gap, gap)) <= close * size:
             raise ValueError("M(Z + Z') is not M(Z) + M(Z') for random matrices: must be linear; see `forward`")
-        there, here = self.inner(seen, w), float(continuation.inner(Z, self.adjoint(w))[0, 0])
+        there, here = self.inner(seen, w), float(inner(Z, self.adjoint(w))[0, 0])
         if not abs(there - here) <= close * size * math.sqrt(self.inner(w, w)):
             raise ValueError(
                 f"⟨M(Z), w⟩ = {there:.4g} and ⟨Z, M*(w)⟩ = {here:.4g} for random Z and w: must agree; M*(w) is "
@@ -231,16 +233,17 @@ class _Problem:
         return array_namespace(w).real(w) if self.real and _is_complex(w) else w
 
     def adjoint(self, w):
-        """M*(w) (p, q), its Hermitian part where A is Hermitian."""
-        self.meter.products += 0.5
-        E = self._adjoint(w)
-        return sym(E) if self.hermitian else E
+        """M*(w) (p, q), its Hermitian part where A is Hermitian; asked twice in a row for one w it is kept."""
+        if self._last[0] is not w:
+            self.meter.products += 0.5
+            E = self._adjoint(w)
+            self._last = w, sym(E) if self.hermitian else E
+        return self._last[1]
 
     def inner(self, v, w):
         """Re Σ v̄ w."""
         xp = array_namespace(v)
-        product = xp.vecdot(v, w)
-        return float(product if self.real else xp.real(product))
+        return float(xp.vecdot(v, w) if self.real else xp.real(xp.vecdot(v, w)))
 
     def signs(self):
         xp = array_namespace(self.y)
@@ -256,7 +259,7 @@ class _Problem:
         xp, other = array_namespace(self.y), copy.copy(self)
         w = xp.astype(xp.asarray(w / math.sqrt(np.mean(w**2))), self._real_dtype())
         forward, adjoint = self._forward, self._adjoint
-        other.y = w * self.y
+        other.y, other._last = w * self.y, (None, None)
         other._forward, other._adjoint = (lambda Z: w * forward(Z)), (lambda v: adjoint(w * v))
         other.total = self.inner(other.y, other.y)
         other.exact = self.exact * other.total / self.total
@@ -270,6 +273,14 @@ class _Problem:
         free = self.count - self.freedom(r)
         square = self.inner(residual, residual) / self.rows
         return math.sqrt(square * self.count / free) if free > 0 else math.nan
+
+    def lopsided(self, residual):
+        """Whether the part of M*(residual) that is not Hermitian stands out of chance: then A is not either."""
+        if not self.hermitian:
+            return False
+        flips = [residual, *(residual * self.signs() for _ in range(3))]
+        seen, *chance = (math.sqrt(float(squared_norm(E - sym(E)))) for E in map(self._adjoint, flips))
+        return seen > continuation.STANDS_OUT * max(chance)
 
     def within_noise(self, r, residual):
         """Whether the residual is, to two standard errors, no larger than noise_std and the fit leave it."""
@@ -294,90 +305,6 @@ class _Problem:
             meter.bar.update(math.ceil(meter.products) - meter.bar.n)
         if meter.callback is not None and meter.callback(r, left, math.ceil(meter.products)) is True:
             meter.stopped = True
-
-
-def _forms(M, y, shape):
-    """M as a pair of functions, y and the matrix's shape (p, q), whatever M's form."""
-    if not validate.is_array_api_obj(y):
-        raise TypeError(f"y is a {type(y).__name__}: must be an array (n,) of the measurements; use numpy.asarray")
-    xp = array_namespace(y)
-    if y.ndim != 1 or not y.shape[0]:
-        raise ValueError(f"y has shape {tuple(y.shape)}: must be (n,), one number for each measurement")
-    if xp.isdtype(y.dtype, ("bool", "integral")) and not xp.isdtype(y.dtype, "bool"):
-        y = xp.astype(y, xp.float64)
-    if not xp.isdtype(y.dtype, ("real floating", "complex floating")):
-        raise TypeError(f"y has dtype {y.dtype}: must be real or complex floating; convert it first")
-    if not bool(xp.all(xp.isfinite(y))):
-        raise ValueError("y has entries that are NaN or infinite: all must be finite; leave those measurements out")
-    if shape is not None:
-        sides = (shape, shape) if isinstance(shape, numbers.Integral) else shape
-        if not (isinstance(sides, tuple) and len(sides) == 2):
-            raise TypeError(f"shape = {validate.shown(shape)}: must be a pair (p, q), or m for (m, m)")
-        shape = tuple(validate.integer("shape", side, 1) for side in sides)
-    if validate.is_array_api_obj(M):
-        return _array_form(M, y, shape)
-    if hasattr(M, "measure") and hasattr(M, "adjoint"):
-        if getattr(M, "stack", ()):
-            raise ValueError(f"M is a stack {M.stack} of operators: must be one; recover them one by one")
-        if shape not in (None, (M.m, M.m)):
-            raise ValueError(f"shape = {shape}: must be {(M.m, M.m)}, the operator's, or left out")
-        forward, adjoint, shape = M.measure, M.adjoint, (M.m, M.m)
-    elif shape is None:
-        if hasattr(M, "matvec") or isinstance(M, (tuple, list)):
-            raise ValueError("shape is missing: must be (p, q) where M is not an array, or m for (m, m)")
-        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
-    elif hasattr(M, "matvec") and hasattr(M, "rmatvec"):
-        if tuple(M.shape) != (y.shape[0], shape[0] * shape[1]):
-            raise ValueError(
-                f"M has shape {tuple(M.shape)}: must be {(y.shape[0], shape[0] * shape[1])}, y's length and p·q"
-            )
-        forward = lambda Z: M.matvec(xp.reshape(Z, (-1,)))  # noqa: E731
-        adjoint = lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape)  # noqa: E731
-    elif isinstance(M, (tuple, list)) and len(M) == 2 and all(callable(f) for f in M):
-        forward, adjoint = M
-    else:
-        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
-    return _checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape
-
-
-def _array_form(M, y, shape):
-    xp = backend.common_namespace({"M": M, "y": y})
-    if M.ndim != 3 or 0 in M.shape or M.shape[0] != y.shape[0]:
-        raise ValueError(
-            f"M has shape {tuple(M.shape)}: must be ({y.shape[0]}, p, q), a matrix for each of y's measurements"
-        )
-    n, *sides = M.shape
-    if shape not in (None, tuple(sides)):
-        raise ValueError(f"shape = {shape}: must be {tuple(sides)}, that of M's matrices, or left out")
-    if not xp.isdtype(M.dtype, ("real floating", "complex floating", "integral")):
-        raise TypeError(f"M has dtype {M.dtype}: must be real or complex floating; convert it first")
-    M = xp.astype(M, xp.float64) if xp.isdtype(M.dtype, "integral") else M
-    if not bool(xp.all(xp.isfinite(M))):
-        raise ValueError("M has entries that are NaN or infinite: all must be finite; check where it was made")
-    single = xp.finfo(M.dtype).bits == 32
-    real = xp.isdtype(y.dtype, "real floating")
-    y = xp.astype(y, (xp.float32 if real else xp.complex64) if single else (xp.float64 if real else xp.complex128))
-    flat = xp.reshape(M, (n, sides[0] * sides[1]))
-    conj = (lambda x: xp.conj(x)) if xp.isdtype(M.dtype, "complex floating") else (lambda x: x)
-    return (
-        lambda Z: conj(flat @ conj(xp.reshape(Z, (-1,)))),
-        lambda w: xp.reshape(w @ flat, tuple(sides)),
-        y,
-        tuple(sides),
-    )
-
-
-def _checked(function, name, shape):
-    """`function`, its value an array of `shape` or refused in one line."""
-
-    def call(x):
-        value = function(x)
-        if not validate.is_array_api_obj(value) or tuple(value.shape) != shape:
-            got = tuple(value.shape) if validate.is_array_api_obj(value) else type(value).__name__
-            raise ValueError(f"{name} gave {got}: must be an array of shape {shape}")
-        return value
-
-    return call
 
 
 def _flag(name, value):

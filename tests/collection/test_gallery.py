@@ -1,5 +1,6 @@
 """The gallery as a reader meets it: in a real browser, from file://. The explorer's JavaScript against wnlib.laws."""
 
+import fcntl
 import html.parser
 import json
 import re
@@ -24,9 +25,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gallery") / "site"
-    assert gallery.build(FIGURES, folder) == PAGES
+def site(tmp_path_factory, request):
+    """Built once, by the worker that comes first."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if hasattr(request.config, "workerinput") else folder) / "site"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            assert gallery.build(FIGURES, folder) == PAGES
     return folder
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from wnlib import backend
 from wnlib.collection import jobs
 
 SAVE = """\
@@ -47,6 +48,8 @@ def project(tmp_path):
     (root / "notebooks" / "quick").mkdir(parents=True)
     (root / "wnlib").mkdir()
     (root / "wnlib" / "__init__.py").touch()
+    for name in ("backend.py", "validate.py"):
+        shutil.copy(jobs.ROOT / "wnlib" / name, root / "wnlib")
     machinery = Path(jobs.__file__).parent
     shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("__pycache__", "site"))
     for name in ("Makefile", "pyproject.toml", *(path.name for path in jobs.ROOT.glob("requirements*.lock"))):
@@ -76,7 +79,7 @@ def test_figures(project):
     """In parallel; then not at all; then one of them, by any name, in any profile, with any parameters."""
     for stem in ("01_one", "02_two"):
         write_notebook(project, stem)
-    status, out, err, _ = make(project, "figures", "-j2", PYTHON)
+    status, out, err, _ = make(project, "figures", PYTHON, *["-j2"] * (backend.processors() == 1))
     assert (status, err) == (0, ""), out  # each notebook waits for the other
     wanted = {name.format(stem) for name in jobs.OUTPUTS for stem in ("01_one", "02_two")}
     figures = project / "figures"
@@ -130,6 +133,7 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
     [
         (["figures", "PROFILE=slow"], "PROFILE=slow: choose paper, quick or extended"),
         (["figures", "BACKEND=abacus"], "BACKEND=abacus: choose auto, numpy or cupy"),
+        (["test", "ONLY=abacus"], "ONLY=abacus: choose the NAME of a tests/NAME or tests/test_NAME.py"),
         (["figures", "PYTHON=no-such-python"], "PYTHON=no-such-python: not found"),
         (["fgures"], "no target fgures: did you mean figures?; make help lists all"),
         (["zzzz'; touch harm; '"], "no target zzzz'; touch harm; '; make help lists all"),
@@ -169,6 +173,7 @@ def test_python_that_lacks_packages(project):
         ["figures", "BACKEND=numpy {}"],
         ["figures/{}.pdf"],
         ["figures/01_one{}.pdf"],
+        ["test", "ONLY={}"],
         ["why", "PYTHON={}"],
     ],
 )

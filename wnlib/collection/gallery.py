@@ -249,6 +249,8 @@ def build(folder, output, profile="paper"):
 
     Problem (2) where there are no results, or `output` holds something else.
     """
+    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
+        raise Problem(2, f"{output} holds something that no gallery made and would be lost; name another --output")
     complete = [s for s in jobs.stems() if all((folder / name.format(s)).is_file() for name in jobs.OUTPUTS)]
     if not complete:
         raise Problem(2, f"{jobs.short(folder)} has no results of any notebook: make figures first")
@@ -260,8 +262,6 @@ def build(folder, output, profile="paper"):
         loader=jinja2.FileSystemLoader(SITE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     templates.filters["typeset"] = typeset
-    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
-        raise Problem(2, f"{output} holds something that no gallery made and would be lost; name another --output")
     shutil.rmtree(output, ignore_errors=True)
     (output / "thumbnails").mkdir(parents=True)
     (output / MARK).touch()

@@ -14,6 +14,20 @@ TIERS = {
     "law": "What is derived here, measured and proved",
     "check": "Identities, sanity and the machine",
 }
+# What of the paper a notebook regenerates, by its slug.
+PAPER = {
+    "saddle_to_saddle": "Fig. 1, Lemma 4.1",
+    "condition_number": "Fig. 2a",
+    "overparameterization": "Fig. 2b",
+    "full_rank": "Fig. 2c",
+    "retractions": "Fig. 3a",
+    "noise": "Fig. 3b",
+    "image_reconstruction": "the image",
+    "two_phases": "Theorem 3.2",
+    "critical_points": "Lemma 4.1",
+    "gd_lower_bound": "GD's lower bound",
+    "sample_complexity": "Theorem 3.2, samples",
+}
 
 
 def records(folder):
@@ -42,13 +56,14 @@ def overview(found):
         count = collections.Counter(claim["verdict"] for claim in record["claims"])
         missed = ", ".join(f"`{claim['id']}`" for claim in record["claims"] if claim["verdict"] == "not observed")
         notebook = f"[{stem}](figures/executed/{stem}.ipynb)"
-        lines.append([notebook, *spent, *(str(count[v] or "") for v in claims.VERDICTS[:2]), missed])
+        verdicts = [*(str(count[v] or "") for v in claims.VERDICTS[:2]), missed]
+        lines.append([PAPER.get(stem[3:], ""), notebook, *verdicts, *spent])
     minutes = sum(record.get("cost", {}).get("seconds", 0) for record in found.values()) / 60
     parts = [
         claims.markdown(["claims", *claims.VERDICTS], rows),
         "All of them, as measured: [figures/claims.md](figures/claims.md). The notebooks' times add up to "
         f"{minutes:.0f} minutes.",
-        claims.markdown(["notebook", "time", "memory", *claims.VERDICTS], lines),
+        claims.markdown(["the paper's", "notebook", *claims.VERDICTS, "time", "memory"], lines),
     ]
     return "\n\n".join(parts)
 

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from wnlib import validate
 from wnlib.backend import to_numpy

@@ -22,7 +22,10 @@ class Dense:
         d = matrix.shape[-1]
         self.m = (math.isqrt(8 * d + 1) - 1) // 2
         if dim_sym(self.m) != d:
-            raise ValueError(f"matrix has {d} columns: must be d = m(m+1)/2 of them, one per svec coordinate")
+            raise ValueError(
+                f"matrix has {d} columns: must be d = m(m+1)/2 of them, one per svec coordinate; of symmetric matrices "
+                "(n, m, m) take linalg.svec, or give them to wnlib.recover"
+            )
         self.matrix = matrix
         self.stack = tuple(matrix.shape[:-2])
         n = matrix.shape[-2]

@@ -1,14 +1,11 @@
-"""The competitors that notebook *peers* races: published methods for the same problem, one step each as in methods.
-
-Steps, states and their `estimate` are what they are there; the starts are made from those of methods.
-"""
+"""Competitors on factors, YYᵀ or LRᵀ: gradients, preconditioned, with momentum, with Polyak's step."""
 
 from typing import Any, NamedTuple
 
 from wnlib import validate
 from wnlib.backend import array_namespace
 from wnlib.linalg import eigh, eye_like, inner, mH, quotient, squared_norm, sym
-from wnlib.methods import TINY, Directed, Factored
+from wnlib.methods import TINY, Factored
 
 
 class Paired(NamedTuple):
@@ -39,16 +36,6 @@ class Extrapolated(NamedTuple):
     Y: Any
     P: Any
     estimate = Factored.estimate
-
-
-class Thresholded(NamedTuple):
-    """X Θ Xᵀ in eigenvectors X (..., m, r) and diagonal Theta ≥ 0, with the last direction W and M*M(W) (..., m, m)."""
-
-    X: Any
-    Theta: Any
-    W: Any
-    MMW: Any
-    estimate = Directed.estimate
 
 
 def scaled_gradient_descent(eta, damping):
@@ -184,98 +171,3 @@ def approximate_gauss_newton(eta=1.0):
 def _pseudo_inverse(L):
     xp = array_namespace(L)
     return xp.linalg.pinv(xp.where(xp.isfinite(L), L, xp.zeros_like(L)))  # E is NaN where L is; LAPACK would raise
-
-
-def iterative_hard_thresholding(eta=1.0, momentum=0.0):
-    """Return the step of IHT: Z₊ = H_r(Z − ηE + momentum·(Z − Z₋)) (Jain, Meka, Dhillon 2010, NIPS).
-
-    H_r keeps the r largest eigenvalues that are positive. One product with M*M a step. eta > 0, momentum >= 0.
-    """
-    eta, momentum = validate.positive("eta", eta), validate.real("momentum", momentum, 0)
-
-    def step(state):
-        Z, r = state.estimate, state.X.shape[-1]
-        E = yield Z
-        X, Theta = _hard_threshold(Z - eta * E + momentum * state.W, r)
-        return Thresholded(X, Theta, X @ Theta @ mH(X) - Z, state.MMW)
-
-    return step
-
-
-def normalized_iterative_hard_thresholding(momentum=0.0):
-    """Return the step of NIHT (Tanner, Wei 2013, SIAM J. Sci. Comput.): IHT with η = ‖G‖²/‖M(G)‖², G = P_T(E).
-
-    P_T projects on the tangent space at Z. Two products with M*M a step: by linearity the second gives ‖M(G)‖².
-    """
-    momentum = validate.real("momentum", momentum, 0)
-
-    def step(state):
-        Z, X = state.estimate, state.X
-        E = yield Z
-        G = _tangent(X, E)
-        MMG = (yield Z + G) - E
-        eta = quotient(inner(G, G), inner(G, MMG), 0.0)
-        X, Theta = _hard_threshold(Z - eta * E + momentum * state.W, X.shape[-1])
-        return Thresholded(X, Theta, X @ Theta @ mH(X) - Z, state.MMW)
-
-    return step
-
-
-def conjugate_gradient_iterative_hard_thresholding():
-    """Return the step of CGIHT (Blanchard, Tanner, Wei 2015, Inf. Inference), or RCG (Wei et al.): Z₊ = H_r(Z + αW₊).
-
-    W₊ = G + βP_T(W) with G = −P_T(E), ⟨M(G), M(W)⟩ + β‖M(W)‖² = 0 and α = ⟨G, W₊⟩/‖M(W₊)‖². Where the paper takes
-    M(P_T(W)) anew we keep M*M(W) of the last step, which saves a product. Two products with M*M a step.
-    """
-
-    def step(state):
-        Z, X = state.estimate, state.X
-        E = yield Z
-        G = -_tangent(X, E)
-        W = G - quotient(inner(G, state.MMW), inner(state.W, state.MMW), 0.0) * _tangent(X, state.W)
-        MMW = (yield Z + W) - E
-        X, Theta = _hard_threshold(Z + quotient(inner(G, W), inner(W, MMW), 0.0) * W, X.shape[-1])
-        return Thresholded(X, Theta, W, MMW)
-
-    return step
-
-
-def gauss_newton(iterations):
-    """Return the step of Gauss–Newton: Z₊ = H_r(Z + D), where D in the tangent space at Z minimises ‖M(Z + D) − y‖.
-
-    D is found by so many iterations of conjugate gradients from 0. GNMR (Zilber, Nadler 2022, arXiv 2106.12933) and
-    RISRO (Luo et al. 2024, arXiv 2011.08360) differ in how they return to rank r. With one iteration it is RGrad (Wei,
-    Cai, Chan, Leung 2016, arXiv 1511.01562), taken to tomography as RGD (Hsu et al. 2024, arXiv 2210.04717).
-    iterations + 1 products with M*M a step. iterations >= 1.
-    """
-    iterations = validate.integer("iterations", iterations, 1)
-
-    def step(state):
-        Z, X = state.estimate, state.X
-        E = yield Z
-        G = W = -_tangent(X, E)
-        D, size = 0 * G, inner(G, G)
-        for _ in range(iterations):
-            H = _tangent(X, (yield Z + W) - E)  # P_T M*M(W)
-            t = quotient(size, inner(W, H), 0.0)
-            D, G, before = D + t * W, G - t * H, size
-            size = inner(G, G)
-            W = G + quotient(size, before, 0.0) * W
-        return Thresholded(*_hard_threshold(Z + D, X.shape[-1]), D, state.MMW)
-
-    return step
-
-
-def _hard_threshold(Z, r):
-    """The eigenvectors (..., m, r) of Z's r largest eigenvalues, and their positive parts on a diagonal."""
-    xp = array_namespace(Z)
-    values, vectors = eigh(Z)
-    values = xp.where(values[..., -r:] < 0, xp.zeros_like(values[..., -r:]), values[..., -r:])
-    return vectors[..., -r:], values[..., None] * eye_like(Z[..., :r, :r])
-
-
-def _tangent(X, E):
-    """The projection of E on the tangent space at XΘXᵀ: E without its part on both sides orthogonal to X."""
-    EX = E @ X
-    XXE = X @ mH(EX)
-    return XXE + mH(XXE) - X @ (mH(X) @ EX) @ mH(X)

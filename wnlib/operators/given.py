@@ -1,0 +1,95 @@
+"""Measurements as a user has them: arrays, functions, LinearOperators; made a pair of functions."""
+
+import numbers
+
+from wnlib import backend, validate
+from wnlib.backend import array_namespace
+
+
+def given(M, y, shape=None):
+    """Return (forward, adjoint, y, (p, q)) for measurements `M` of a matrix (p, q) and their values `y` (n,).
+
+    M: an array (n, p, q), a pair of functions or a scipy LinearOperator with `shape`, or an operator with measure and
+    adjoint; see wnlib.recover. Integers become floating, and y takes the precision of an array M. Raises TypeError or
+    ValueError for what is none of these, does not fit together, or is not finite.
+    """
+    if not validate.is_array_api_obj(y):
+        raise TypeError(f"y is a {type(y).__name__}: must be an array (n,) of the measurements; use numpy.asarray")
+    xp = array_namespace(y)
+    if y.ndim != 1 or not y.shape[0]:
+        raise ValueError(f"y has shape {tuple(y.shape)}: must be (n,), one number for each measurement")
+    if xp.isdtype(y.dtype, ("bool", "integral")) and not xp.isdtype(y.dtype, "bool"):
+        y = xp.astype(y, xp.float64)
+    if not xp.isdtype(y.dtype, ("real floating", "complex floating")):
+        raise TypeError(f"y has dtype {y.dtype}: must be real or complex floating; convert it first")
+    if not bool(xp.all(xp.isfinite(y))):
+        raise ValueError("y has entries that are NaN or infinite: all must be finite; leave those measurements out")
+    if shape is not None:
+        sides = (shape, shape) if isinstance(shape, numbers.Integral) else shape
+        if not (isinstance(sides, tuple) and len(sides) == 2):
+            raise TypeError(f"shape = {validate.shown(shape)}: must be a pair (p, q), or m for (m, m)")
+        shape = tuple(validate.integer("shape", side, 1) for side in sides)
+    if validate.is_array_api_obj(M):
+        return _array_form(M, y, shape)
+    if hasattr(M, "measure") and hasattr(M, "adjoint"):
+        if getattr(M, "stack", ()):
+            raise ValueError(f"M is a stack {M.stack} of operators: must be one; recover them one by one")
+        if shape not in (None, (M.m, M.m)):
+            raise ValueError(f"shape = {shape}: must be {(M.m, M.m)}, the operator's, or left out")
+        forward, adjoint, shape = M.measure, M.adjoint, (M.m, M.m)
+    elif shape is None:
+        if hasattr(M, "matvec") or isinstance(M, (tuple, list)):
+            raise ValueError("shape is missing: must be (p, q) where M is not an array, or m for (m, m)")
+        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
+    elif hasattr(M, "matvec") and hasattr(M, "rmatvec"):
+        if tuple(M.shape) != (y.shape[0], shape[0] * shape[1]):
+            raise ValueError(
+                f"M has shape {tuple(M.shape)}: must be {(y.shape[0], shape[0] * shape[1])}, y's length and p·q"
+            )
+        forward = lambda Z: M.matvec(xp.reshape(Z, (-1,)))  # noqa: E731
+        adjoint = lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape)  # noqa: E731
+    elif isinstance(M, (tuple, list)) and len(M) == 2 and all(callable(f) for f in M):
+        forward, adjoint = M
+    else:
+        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
+    return _checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape
+
+
+def _array_form(M, y, shape):
+    xp = backend.common_namespace({"M": M, "y": y})
+    if M.ndim != 3 or 0 in M.shape or M.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"M has shape {tuple(M.shape)}: must be ({y.shape[0]}, p, q), a matrix for each of y's measurements"
+        )
+    n, *sides = M.shape
+    if shape not in (None, tuple(sides)):
+        raise ValueError(f"shape = {shape}: must be {tuple(sides)}, that of M's matrices, or left out")
+    if not xp.isdtype(M.dtype, ("real floating", "complex floating", "integral")):
+        raise TypeError(f"M has dtype {M.dtype}: must be real or complex floating; convert it first")
+    M = xp.astype(M, xp.float64) if xp.isdtype(M.dtype, "integral") else M
+    if not bool(xp.all(xp.isfinite(M))):
+        raise ValueError("M has entries that are NaN or infinite: all must be finite; check where it was made")
+    single = xp.finfo(M.dtype).bits == 32
+    real = xp.isdtype(y.dtype, "real floating")
+    y = xp.astype(y, (xp.float32 if real else xp.complex64) if single else (xp.float64 if real else xp.complex128))
+    flat = xp.reshape(M, (n, sides[0] * sides[1]))
+    conj = (lambda x: xp.conj(x)) if xp.isdtype(M.dtype, "complex floating") else (lambda x: x)
+    return (
+        lambda Z: conj(flat @ conj(xp.reshape(Z, (-1,)))),
+        lambda w: xp.reshape(w @ flat, tuple(sides)),
+        y,
+        tuple(sides),
+    )
+
+
+def _checked(function, name, shape):
+    """`function`, its value an array of `shape` or refused in one line."""
+
+    def call(x):
+        value = function(x)
+        if not validate.is_array_api_obj(value) or tuple(value.shape) != shape:
+            got = tuple(value.shape) if validate.is_array_api_obj(value) else type(value).__name__
+            raise ValueError(f"{name} gave {got}: must be an array of shape {shape}")
+        return value
+
+    return call
