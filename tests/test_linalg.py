@@ -60,6 +60,8 @@ def test_complex_matrices_have_adjoints_hermitian_parts_and_real_products(xp):
     there = {name: xp.asarray(x) for name, x in {"S": S, "T": T}.items()}
     assert np.array_equal(to_numpy(linalg.mH(there["S"])), np.conj(np.swapaxes(S, -1, -2)))
     assert np.allclose(to_numpy(linalg.inner(there["S"], there["T"]))[:, 0, 0], np.sum(S.conj() * T, axis=(1, 2)).real)
+    mixed = linalg.inner(xp.real(there["S"]), there["T"])
+    assert np.allclose(to_numpy(mixed)[:, 0, 0], np.sum(S.real * T, axis=(1, 2)).real)
     assert np.allclose(to_numpy(linalg.squared_norm(there["S"])), np.sum(np.abs(S) ** 2, axis=(1, 2)))
     H = linalg.sym(there["S"]) @ linalg.sym(there["S"])
     root = linalg.inverse_sqrt(H)

@@ -134,3 +134,11 @@ def test_no_step_makes_the_host_wait_for_the_device(monkeypatch):
         lockstep.run(M, runs, steps, record=[0, steps])
         counts.append(len(reads))
     assert counts[0] == counts[1] > 0
+
+
+def test_polar_is_orthonormal_to_rounding_for_complex_matrices_too():
+    rng = np.random.default_rng(11)
+    X = np.linalg.qr(rng.standard_normal((8, 3)) + 1j * rng.standard_normal((8, 3)))[0]
+    for size in np.geomspace(1e-3, 0.3, 12):
+        V = size * stiefel.project(X, rng.standard_normal((8, 3)) + 1j * rng.standard_normal((8, 3)))
+        assert stiefel.orthonormality_error(stiefel.polar(X, V)) <= 1e-14
