@@ -9,6 +9,7 @@ stiefel    the Stiefel manifold: random points, tangent projection, retractions
 methods    one step of each method, written like the paper's algorithm
 peers      the competitors, in the same form
 lockstep   drives many runs over one operator in one pass and records traces
+recovery   your own measurements in, the matrix out; continuation is its method, from rank to rank
 laws       the laws drawn over the curves
 fits       rates, power laws and plateaus of recorded traces
 claims     a claim in one line, checked in code
@@ -25,7 +26,7 @@ import importlib
 MODULES = {
     "backend": ["namespace"],
     "problems": ["spectrum", "streams", "truth"],
-    "operators": ["operator", "data"],
+    "operators": ["Pauli", "data", "operator"],
     "methods": [
         "gradient_descent",
         "one_product_weight_normalization",
