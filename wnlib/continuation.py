@@ -18,8 +18,9 @@ from wnlib.linalg import eigh, mH, squared_norm, sym
 # A direction is appended beside the first if it stands out of sign-flipped residuals by so much: where measurements
 # are few, one at a time finds A far more often than two.
 STANDS_OUT = 1.25
-# A fit below the rank sought ends when the gradient along the tangent space is so small beside what is normal to it.
-COARSE, FINE = 0.1, 1e-3
+# A fit ends when the gradient along the tangent space is so small beside what is normal to it: below the largest rank,
+# at that rank (where nothing can be appended, and it is stuck), and for the answer.
+COARSE, STUCK, FINE = 0.2, 0.01, 1e-3
 TINY = 1e-300
 
 
@@ -117,7 +118,7 @@ def path(problem, least, limit):
         if point.rank == limit or problem.spent():
             return quiet or (point, residual, "")
         # The last rank is where a path ends that is stuck: it is left when it is seen to be.
-        point, residual = fit(problem, grown, after, COARSE if grown.rank < limit else 0.1 * COARSE)
+        point, residual = fit(problem, grown, after, COARSE if grown.rank < limit else STUCK)
 
 
 def grow(problem, point, residual, most, flips=1):
