@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wnlib import backend, laws, lockstep, maps, methods, operators, peers, problems, stiefel
+from wnlib import backend, laws, lockstep, methods, operators, peers, problems, stiefel
 from wnlib.linalg import dim_sym
+from wnlib.maps import complexity
 
 m, r, r_A, n, S = 4, 3, 2, 40, 2
 
@@ -261,8 +262,8 @@ def test_sizes_beyond_any_memory_are_refused_without_allocating(little_memory, s
         (lambda: problems.streams(0, 10**9), "trajectories = 1000000000"),
         (lambda: laws.random_alignment(30, 5, 3, 10**9, rng()), "draws = 1000000000"),
         (lambda: operators.spurious(10**9, 0.1), "m = 1000000000"),
-        (lambda: maps.samples(20, 3, 10**9), "points = 1000000000"),
-        (lambda: maps.cells(**dict(SWEEP, trials=10**9, batch=1)), "raise batch, lower trials"),
+        (lambda: complexity.samples(20, 3, 10**9), "points = 1000000000"),
+        (lambda: complexity.cells(**dict(SWEEP, trials=10**9, batch=1)), "raise batch, lower trials"),
     ],
 )
 def test_counts_beyond_memory_are_refused_before_anything_grows(little_memory, allocate, name):

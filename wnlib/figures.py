@@ -17,6 +17,7 @@ COLUMN, PAGE = 3.5, 7.2  # inches: one column, full page
 # Waskom's "colorblind" palette (seaborn, BSD-3), written out: importing seaborn takes longer than a quick notebook.
 COLORS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
 WN, GD, PWN, PWN1 = (COLORS[k] for k in (0, 1, 2, 4))  # the same colours in every figure
+RECOVER = "#00594f"  # wnlib.recover: none of the palette's, dark
 TICKS = {"major.size": 4.8, "major.width": 1.0, "minor.size": 3.2, "minor.width": 0.8}
 
 

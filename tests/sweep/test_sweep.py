@@ -33,7 +33,7 @@ RECOVERY = '''\
 import os, pathlib, signal, time
 import numpy as np
 from wnlib import part
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 def cells(*, count, bad, fault, size, seed):
     shown = [(index, fault if index == bad else "") for index in range(count)]
@@ -67,7 +67,9 @@ def project(tmp_path):
         source = jobs.ROOT / "wnlib" / household
         shutil.copytree(source, root / "wnlib" / household, ignore=shutil.ignore_patterns("__pycache__", "site"))
     (root / "wnlib" / "__init__.py").touch()
-    (root / "wnlib" / "maps.py").write_text(RECOVERY)
+    (root / "wnlib" / "maps").mkdir()
+    (root / "wnlib" / "maps" / "__init__.py").touch()
+    (root / "wnlib" / "maps" / "complexity.py").write_text(RECOVERY)
     (root / "wnlib" / "part.py").write_text("SCALE = 1\n")
     cell = {"cell_type": "code", "id": "parameters", "metadata": {"tags": ["parameters"]}, "source": PARAMETERS}
     notebook = {"cells": [cell | {"outputs": [], "execution_count": None}], "metadata": {}}
@@ -139,7 +141,7 @@ def serial():
         draws = np.random.default_rng([0, index]).standard_normal(3).tolist()
         result = {"draws": draws, "odd": [float("nan"), float("inf"), -0.0, 5e-324], "scale": 1}
         parameters = {"index": index, "size": 3, "seed": 0, "fault": ""}
-        line = {"function": "wnlib.maps.compute", "parameters": parameters, "result": result}
+        line = {"function": "wnlib.maps.complexity.compute", "parameters": parameters, "result": result}
         lines.append(json.dumps(line, sort_keys=True))
     return "\n".join(lines) + "\n"
 
@@ -167,7 +169,7 @@ def test_run_status_collect(project, serial):
 
 
 def test_only_what_can_change_a_result_is_in_its_address(project):
-    recovery, part = project / "wnlib" / "maps.py", project / "wnlib" / "part.py"
+    recovery, part = project / "wnlib" / "maps" / "complexity.py", project / "wnlib" / "part.py"
     assert call(project, "run")[0] == 0
     recovery.write_text("# A comment.\n" + recovery.read_text().replace("One cell.", "One of the cells."))
     (project / "wnlib" / "progress.py").write_text((project / "wnlib" / "progress.py").read_text() + "\nUNUSED = 1\n")
@@ -218,7 +220,7 @@ def test_a_killed_worker_costs_only_its_cells(project, serial):
 )
 def test_a_bad_cell_is_reported_and_the_rest_finished(project, fault, reason):
     status, out, err = call(project, "run", "--set", "bad=3", "--set", f"fault={fault}", "--processes", "2")
-    shown = f"wnlib.maps.compute(index=3, size=3, seed=0, fault='{fault}')"
+    shown = f"wnlib.maps.complexity.compute(index=3, size=3, seed=0, fault='{fault}')"
     first, last = err.splitlines()
     assert first == f"{shown}: {reason}"
     assert (status, out) == (1, "") and last == f"1 of 8 cells failed, the first {shown}; the rest are kept"

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from wnlib import maps, operators, problems
+from wnlib import operators, problems
 from wnlib.linalg import dim_sym, smat, svec
+from wnlib.maps import complexity
 
 PARAMETERS = {
     "m": 8,
@@ -39,7 +40,7 @@ def operator(m, n, seed):
 def test_rip_at_full_rank_is_the_spectrum_of_the_gram_matrix(n):
     m = 6
     values = np.linalg.eigvalsh(operator(m, n, 1))
-    found = maps.rip(m=m, n=n, k=m, starts=4, seed=1, backend="numpy")
+    found = complexity.rip(m=m, n=n, k=m, starts=4, seed=1, backend="numpy")
     assert max(found["upper"]) == pytest.approx(values[-1] - 1, rel=1e-3)
     assert max(found["lower"]) == pytest.approx(1 - values[0], rel=1e-2)
     assert max(found["upper"]) <= values[-1] - 1 + 1e-12 and max(found["lower"]) <= 1 - values[0] + 1e-12
@@ -52,14 +53,14 @@ def test_rip_at_rank_one_is_the_best_on_a_fine_grid():
     a = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     z = svec(a[:, :, None] * a[:, None, :])
     sizes = np.sum((z @ operator(m, n, 3)) * z, axis=-1)
-    found = maps.rip(m=m, n=n, k=1, starts=6, seed=3, backend="numpy")
+    found = complexity.rip(m=m, n=n, k=1, starts=6, seed=3, backend="numpy")
     assert max(found["upper"]) == pytest.approx(sizes.max() - 1, abs=1e-6)
     assert max(found["lower"]) == pytest.approx(1 - sizes.min(), abs=1e-6)
 
 
 def test_rip_grows_with_rank_and_falls_with_samples():
     def delta(n, k):
-        found = maps.rip(m=10, n=n, k=k, starts=6, seed=0, backend="numpy")
+        found = complexity.rip(m=10, n=n, k=k, starts=6, seed=0, backend="numpy")
         return max(found["upper"]), max(found["lower"])
 
     few, many, full = delta(200, 2), delta(200, 5), delta(200, 10)
@@ -69,13 +70,13 @@ def test_rip_grows_with_rank_and_falls_with_samples():
 
 
 def test_trials_recover_alike_in_any_batch():
-    cells = [parameters for function, parameters, _ in maps.cells(**PARAMETERS) if function is maps.recover]
+    cells = [parameters for function, parameters, _ in complexity.cells(**PARAMETERS) if function is complexity.recover]
     assert len(cells) == 4 * 2
     whole = {**PARAMETERS, "batch": 4}
-    together = [parameters for function, parameters, _ in maps.cells(**whole) if function is maps.recover]
-    for n in maps.samples(8, 2, 4)[1:3]:
-        parts = [maps.recover(**parameters) for parameters in cells if parameters["n"] == n]
-        [one] = [maps.recover(**parameters) for parameters in together if parameters["n"] == n]
+    together = [parameters for function, parameters, _ in complexity.cells(**whole) if function is complexity.recover]
+    for n in complexity.samples(8, 2, 4)[1:3]:
+        parts = [complexity.recover(**parameters) for parameters in cells if parameters["n"] == n]
+        [one] = [complexity.recover(**parameters) for parameters in together if parameters["n"] == n]
         for quantity, methods in one.items():
             for method, values in methods.items():
                 joined = np.concatenate([part[quantity][method] for part in parts], axis=-1)
@@ -84,10 +85,10 @@ def test_trials_recover_alike_in_any_batch():
 
 
 def test_recovery_needs_measurements_and_is_certain_with_many():
-    few, *_, many = (p for f, p, _ in maps.cells(**{**PARAMETERS, "batch": 4}) if f is maps.recover)
+    few, *_, many = (p for f, p, _ in complexity.cells(**{**PARAMETERS, "batch": 4}) if f is complexity.recover)
     assert few["n"] == 15 and many["n"] == 360
-    assert np.max(maps.recover(**{**few, "n": 10})["steps"]["PWN1"]) == -1  # fewer than the degrees of freedom
-    assert np.min(maps.recover(**many)["steps"]["PWN1"]) >= 0
+    assert np.max(complexity.recover(**{**few, "n": 10})["steps"]["PWN1"]) == -1  # fewer than the degrees of freedom
+    assert np.min(complexity.recover(**many)["steps"]["PWN1"]) >= 0
 
 
 @pytest.mark.parametrize(
@@ -109,4 +110,4 @@ def test_recovery_needs_measurements_and_is_certain_with_many():
 )
 def test_bad_parameters_are_refused_before_any_work(change, message):
     with pytest.raises(ValueError, match=message):
-        maps.cells(**{**PARAMETERS, **change})
+        complexity.cells(**{**PARAMETERS, **change})

@@ -4,12 +4,15 @@ A cell is one method on a few trials of one problem. Recovered is A where every 
 σ_{r_A}/100, within a number of products with M*M.
 """
 
+import warnings
+
 import numpy as np
 
 import wnlib.backend
 from wnlib import laws, lockstep, methods, operators, peers, problems, validate
 from wnlib.backend import array_namespace, to_numpy
-from wnlib.linalg import dim_sym, smat, svec
+from wnlib.linalg import dim_sym, smat, squared_norm, svec
+from wnlib.recovery import recover
 
 NEAR = 0.01  # ‖Z − A‖_F / σ_{r_A}
 SYSTEMS = 60  # linear systems that IRLS may solve
@@ -61,6 +64,19 @@ def irls(M, A, n, r, rng, products, tolerance):
     return solved
 
 
+def recovered(M, A, n, r, rng, products, tolerance):
+    """Return the products that wnlib.recover spends on each A, told that there is no noise; inf: not found."""
+    spent = np.full(A.shape[0], np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what is not found
+        for trial in range(A.shape[0]):
+            own = operators.Dense(M.matrix[trial, ...])
+            found = recover(own, own.measure(A[trial, ...]), noise_std=0.0, max_products=products)
+            if float(squared_norm(found.matrix - A[trial, ...])) <= tolerance:
+                spent[trial] = found.products
+    return spent
+
+
 # A method is one entry: a function of (M, A, n, r, rng, products, tolerance) that gives the products spent on each A.
 METHODS = {
     "PWN1": _driven(
@@ -89,6 +105,7 @@ METHODS = {
     ),
     "Gauss–Newton": _driven(lambda b, n, r, rng: (peers.gauss_newton(30), _leading(b, r))),
     "IRLS": irls,
+    "recover": recovered,
     "AMP": _driven(
         lambda b, n, r, rng: (
             peers.approximate_message_passing(n),
@@ -96,8 +113,11 @@ METHODS = {
         )
     ),
 }
-TOLD, UNTOLD = [name for name in METHODS if name != "AMP"], [name for name in METHODS if name != "IRLS"]
-SLOW = ("WN", "GD, small start")  # they need κ² products, or κ: a budget of their own, and not run where κ² exceeds it
+TOLD, UNTOLD = (
+    [name for name in METHODS if name not in untold] for untold in (("AMP", "recover"), ("IRLS",))
+)  # of the rank
+SLOW = ("WN", "GD, small start")  # they need κ² products, or κ: not run where κ² exceeds their budget
+PATIENT = (*SLOW, "recover")  # with a budget of their own, products_slow
 
 
 def samples(m, r_A, points):
@@ -120,13 +140,12 @@ def cells(
     here, listed = wnlib.backend.name(wnlib.backend.namespace(backend)), []
     for size, r_A, kappa in settings(m, true_ranks, m_large, true_ranks_large, kappas):
         for method, told in [(x, True) for x in TOLD] + [(x, False) for x in UNTOLD]:
-            slow = method in SLOW
-            if slow and kappa**2 > products_slow:
+            if method in SLOW and kappa**2 > products_slow:
                 continue
             for first in range(0, trials, batch):
                 asked = {"method": method, "m": size, "r_A": r_A, "r": r_A if told else WIDER * r_A, "kappa": kappa}
                 asked |= {"points": points, "first": first, "trials": min(batch, trials - first), "seed": seed}
-                asked |= {"products": products_slow if slow else products, "backend": here}
+                asked |= {"products": products_slow if method in PATIENT else products, "backend": here}
                 listed.append((least, asked, asked["trials"] * r_A * size**3))
     return listed
 

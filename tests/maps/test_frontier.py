@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from wnlib import frontier, operators, problems
+from wnlib import operators, problems
 from wnlib.linalg import smat, svec
+from wnlib.maps import frontier
 
 PARAMETERS = {"m": 8, "true_ranks": [1, 2], "m_large": 9, "true_ranks_large": [2], "kappas": [5.0], "points": 7}
 PARAMETERS |= {"trials": 3, "batch": 2, "products": 150, "products_slow": 200, "seed": 0, "backend": "numpy"}
