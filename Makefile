@@ -56,7 +56,7 @@ help:  ## list the targets (this)
 	@echo '  PARAMS="n=6000 seed=1"     override parameters, into build/custom'
 	@echo '  PYTHON=python              use that interpreter as it is instead of .venv'
 	@echo 'Options: -j2 runs two notebooks at a time, in place of one for each core that has 2 GiB; -k goes on after a failure'
-	@echo '         (but 19, which times the machine, waits for all the others).'
+	@echo '         (but 22, which times the machine, waits for all the others).'
 
 # A target that is none: the nearest of those there are. The name is handed over quoted.
 .DEFAULT:
@@ -82,7 +82,7 @@ $(OUTPUTS): FORCE $(ENV)
 	@$(RUN) $(call quoted,$*)
 
 # It measures the machine: alone, after all the others that were asked for.
-TIMED := figures/19_performance.pdf
+TIMED := figures/22_performance.pdf
 $(TIMED): | $(filter-out $(TIMED),$(filter figures/%.pdf,$(MAKECMDGOALS)))
 
 why: $(ENV)  ## say of each notebook which input makes its figure stale
@@ -92,8 +92,8 @@ test: $(ENV)  ## lint, format check and all tests; ONLY=operators: those of one 
 	$(if $(ROOM),,$(PY) -m ruff check . && $(PY) -m ruff format --check .)
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(if $(ROOM),-m 'not slow' $(call quoted,$(ROOM)))
 
-bench: $(ENV)  ## notebook 19 on this machine, into build/bench: throughput against its limits and against others
-	@$(RUN) 19_performance --output build/bench
+bench: $(ENV)  ## notebook 22 on this machine, into build/bench: throughput against its limits and against others
+	@$(RUN) 22_performance --output build/bench
 	@$(PY) -c "$$BENCH"
 
 gpu-check: $(ENV)  ## is CuPy right on this GPU, and how fast? writes figures/gpu.json (with BACKEND=cupy: installs CuPy)
@@ -205,6 +205,6 @@ endef
 define BENCH
 import json
 from wnlib import claims
-print(claims.table(json.load(open("build/bench/19_performance.json"))["claims"]))
+print(claims.table(json.load(open("build/bench/22_performance.json"))["claims"]))
 endef
 export CHECK INFO JOBS BENCH

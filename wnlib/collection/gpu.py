@@ -20,7 +20,7 @@ from wnlib.collection import files, jobs, run, verify
 
 RECORD = jobs.ROOT / "figures" / "gpu.json"
 FOLDER = jobs.BUILD / "gpu"
-PERFORMANCE, PAPER_SCALE = "19_performance", "03_overparameterization"
+PERFORMANCE, PAPER_SCALE = "22_performance", "03_overparameterization"
 
 
 def parity():

@@ -23,7 +23,7 @@ from wnlib.sweep.cells import folder
 from wnlib.sweep.work import checked, found, run
 
 # The notebooks that draw a sweep, and the modules whose `cells` lists it, given the parameters in its signature.
-SWEEPS = {"13_sample_complexity": "wnlib.maps.complexity", "20_sample_frontier": "wnlib.maps.frontier"}
+SWEEPS = {"13_sample_complexity": "wnlib.maps.complexity", "17_sample_frontier": "wnlib.maps.frontier"}
 
 
 def cells_of(stem, profile="paper", settings=()):
