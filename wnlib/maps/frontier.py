@@ -67,6 +67,8 @@ def irls(M, A, n, r, rng, products, tolerance):
 def recovered(M, A, n, r, rng, products, tolerance):
     """Return the products that wnlib.recover spends on each A, told that there is no noise; inf: not found."""
     spent = np.full(A.shape[0], np.inf)
+    if n <= laws.degrees_of_freedom(M.m, 1):  # it refuses
+        return spent
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of what is not found
         for trial in range(A.shape[0]):
