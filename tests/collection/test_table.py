@@ -32,8 +32,8 @@ def test_the_readme_gets_counts_by_tier_and_claims_md_all_claims(project):
     assert table.main(project) == 0
     text = (project / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Ÿ\n{table.BEGIN}\n") and text.endswith(f"{table.END}\nafter\n") and "old" not in text
-    assert "| [02_first](figures/executed/02_first.ipynb) | 63 s | 0.21 GiB | 1 |  |  |" in text
-    assert "| [10_last](figures/executed/10_last.ipynb) |  |  |  |  | `last` |" in text
+    assert "|  | [02_first](figures/executed/02_first.ipynb) | 1 |  |  | 63 s | 0.21 GiB |" in text
+    assert "|  | [10_last](figures/executed/10_last.ipynb) |  |  | `last` |  |  |" in text
     every = (project / "figures" / "claims.md").read_text(encoding="utf-8")
     paper, law = (every.index(table.TIERS[tier]) for tier in ("paper", "law"))
     assert paper < every.index("`first`: a statement") < law < every.index("`last`: a statement")

@@ -359,16 +359,20 @@ def test_bad_requests_take_one_line(project, arguments, message):
 
 
 def test_a_cell_costs_little_beyond_its_own_time(project):
-    """The processor time, of all processes together, that 300 cells more take; there is nothing to compute in them."""
+    """The processor time, of all processes together, that 300 cells more take; there is nothing to compute in them.
 
-    def cost(count):
+    The least of three, each with cells of its own: another process on the core costs processor time too.
+    """
+
+    def cost(count, seed):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert call(project, "run", "--set", f"count={count}", "--processes", "1")[0] == 0
+        settings = ("--set", f"count={count}", "--set", f"seed={seed}")
+        assert call(project, "run", *settings, "--processes", "1")[0] == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    few = cost(10)
-    per_cell = (cost(310) - few) / 300
+    few = cost(10, 0)
+    per_cell = min((cost(310, seed) - few) / 300 for seed in (1, 2, 3))
     print(f"{1e3 * per_cell:.2f} ms a cell")
     assert per_cell <= 2e-3
 
