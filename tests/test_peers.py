@@ -19,6 +19,10 @@ def start_thresholded(m, r, rng, xp):
     return peers.Thresholded(X, Theta, W, W)
 
 
+def start_factored(m, r, rng, xp):
+    return methods.start_factored(m, r, rng, 1.0, xp)
+
+
 def start_extrapolated(m, r, rng, xp):
     (Y,) = methods.start_factored(m, r, rng, 0.8, xp)
     return peers.Extrapolated(Y, 1.1 * Y)
@@ -32,17 +36,17 @@ def norm(E):
 PEERS = {
     "ScaledGD": (
         peers.scaled_gradient_descent(0.4, 0.02),
-        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        start_factored,
         lambda Ms, y, Y: square(textbook.scaled_gradient_descent(Ms, y, Y, 0.4, 0.02, STEPS)),
     ),
     "PrecGD": (
         peers.preconditioned_gradient_descent(0.4, 0.3),
-        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        start_factored,
         lambda Ms, y, Y: square(textbook.scaled_gradient_descent(Ms, y, Y, 0.4, lambda E: 0.3 * norm(E), STEPS)),
     ),
     "Levenberg–Marquardt": (
         peers.levenberg_marquardt(0.6, 0.4),
-        lambda m, r, rng, xp: methods.start_factored(m, r, rng, 1.0, xp),
+        start_factored,
         lambda Ms, y, Y: square(textbook.levenberg_marquardt(Ms, y, Y, 0.6, 0.4, STEPS)),
     ),
     "MiFGD": (

@@ -15,7 +15,6 @@ fits       rates, power laws and plateaus of recorded traces
 claims     a claim in one line, checked in code
 figures    style, saving, provenance
 maps       the cells of the maps that are swept: recovery over measurements and columns, the frontier of samples
-frontier   the cells of the frontier of samples: how few each method needs
 
 linalg, validate and progress hold the small shared tools. The machinery is in `collection`, which runs, checks and
 publishes the notebooks, and `sweep`, which computes many independent cells; the mathematics imports neither.

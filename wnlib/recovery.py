@@ -83,7 +83,7 @@ def recover(
     if noise_std is not None:
         problem.noise_std = validate.real("noise_std", noise_std, 0)
     if tol is not None:
-        problem.exact = validate.positive("tol", tol) ** 2 * problem.inner(problem.y, problem.y)
+        problem.exact = validate.positive("tol", tol) ** 2 * problem.total
     problem.meter.most = validate.integer("max_products", max_products, 1)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback = {validate.shown(callback)}: must be a function of rank, residual and products")
@@ -134,7 +134,7 @@ def _ranks(problem, rank, max_rank):
 
 def _result(problem, point, residual, how, limit):
     xp, meter = array_namespace(problem.y), problem.meter
-    left = math.sqrt(problem.inner(residual, residual) / problem.inner(problem.y, problem.y))
+    left = math.sqrt(problem.inner(residual, residual) / problem.total)
     r, free = point.rank, problem.freedom(point.rank)
     spread = problem.spread(r, residual)
     stated = f"rank {r}, ‖M(Z) − y‖ = {left:.2g}·‖y‖; {problem.count} measurements, {free} degrees of freedom"
@@ -185,7 +185,7 @@ class _Problem:
 
     def __init__(self, M, y, shape, hermitian, rng):
         self.rng, self.meter, self._last = rng, _Meter(), (None, None)
-        self.psd, self.noise_std, self.total = False, None, None
+        self.psd, self.noise_std = False, None
         self._forward, self._adjoint, self.y, self.shape = given(M, y, shape)
         xp = array_namespace(self.y)
         square = self.shape[0] == self.shape[1]

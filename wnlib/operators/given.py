@@ -18,7 +18,7 @@ def given(M, y, shape=None):
     xp = array_namespace(y)
     if y.ndim != 1 or not y.shape[0]:
         raise ValueError(f"y has shape {tuple(y.shape)}: must be (n,), one number for each measurement")
-    if xp.isdtype(y.dtype, ("bool", "integral")) and not xp.isdtype(y.dtype, "bool"):
+    if xp.isdtype(y.dtype, "integral"):
         y = xp.astype(y, xp.float64)
     if not xp.isdtype(y.dtype, ("real floating", "complex floating")):
         raise TypeError(f"y has dtype {y.dtype}: must be real or complex floating; convert it first")
