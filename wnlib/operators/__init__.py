@@ -27,22 +27,6 @@ OPERATORS = {
     "pauli": pauli,
 }
 
-__all__ = [
-    "OPERATORS",
-    "Cosine",
-    "Dense",
-    "Entries",
-    "Lazy",
-    "Pauli",
-    "Population",
-    "RankOne",
-    "data",
-    "operator",
-    "shots",
-    "spurious",
-    *(make.__name__ for make in OPERATORS.values()),
-]
-
 
 def operator(kind, m, n, rng, xp=array_api_compat.numpy):
     """Return the operator named `kind`, one of OPERATORS, with n measurements of symmetric m×m matrices.

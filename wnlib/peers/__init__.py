@@ -24,22 +24,3 @@ from wnlib.peers.projected import (
     iterative_hard_thresholding,
     normalized_iterative_hard_thresholding,
 )
-
-__all__ = [
-    "Extrapolated",
-    "Paired",
-    "Passed",
-    "Thresholded",
-    "approximate_gauss_newton",
-    "approximate_message_passing",
-    "asymmetric_gradient_descent",
-    "conjugate_gradient_iterative_hard_thresholding",
-    "gauss_newton",
-    "iterative_hard_thresholding",
-    "levenberg_marquardt",
-    "momentum_gradient_descent",
-    "normalized_iterative_hard_thresholding",
-    "polyak_gradient_descent",
-    "preconditioned_gradient_descent",
-    "scaled_gradient_descent",
-]
