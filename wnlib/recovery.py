@@ -25,10 +25,9 @@ class Recovered:
 
     X (p, r) and W (q, r) have orthonormal columns, W = X for Hermitian matrices; Theta (r, r) is diagonal. `residuals`
     is ‖M(Z) − y‖/‖y‖ after each step, `products` counts those with M*M, `noise_std` estimates the noise of one
-    measurement from the residual. `success` says whether the matrix explains y, and `message` how: where it is False the
-    answer is not to be relied on. That an explained y makes it A is true of measurements that tell A from the other
-    matrices of its rank and below; of Gaussian ones it has been measured (notebook rank_continuation), of single entries
-    it is false where they are few.
+    measurement from the residual. `success` says whether the matrix explains y, `message` how; where it is False the
+    answer is not to be relied on. That what explains y is A takes measurements that tell A from all others of its rank
+    and below: for Gaussian ones it has been measured (notebook rank_continuation), for few single entries it is false.
     """
 
     matrix: Any
