@@ -25,7 +25,9 @@ class Recovered:
 
     X (p, r) and W (q, r) have orthonormal columns, W = X for Hermitian matrices; Theta (r, r) is diagonal. `residuals`
     is ‖M(Z) − y‖/‖y‖ after each step, `products` counts those with M*M, `noise_std` estimates the noise of one
-    measurement from the residual. `success` is False where the answer is not to be relied on, and `message` says why.
+    measurement from the residual. `success` says whether the matrix explains y, `message` how; where it is False the
+    answer is not to be relied on. That what explains y is A takes measurements that tell A from all others of its rank
+    and below: for Gaussian ones it has been measured (notebook rank_continuation), for few single entries it is false.
     """
 
     matrix: Any
@@ -55,7 +57,7 @@ def recover(
     callback=None,
     seed=0,
 ):
-    """Return the matrix A of lowest rank that explains the measurements y_i = ⟨M_i, A⟩ + noise, ⟨M, A⟩ = tr(MᴴA).
+    """Return a matrix A of low rank that explains the measurements y_i = ⟨M_i, A⟩ + noise, ⟨M, A⟩ = tr(MᴴA).
 
     M is an array (n, p, q) of measurement matrices, real or complex; or a pair of functions, M: (p, q) → (n,) and its
     adjoint w ↦ Σ w_i M_i, or a scipy LinearOperator from the p·q entries, row by row, to n numbers, both with `shape` =
@@ -65,7 +67,8 @@ def recover(
     A is sought by rank continuation (see wnlib.continuation) up to `max_rank`, by default the largest rank with fewer
     degrees of freedom than measurements; `rank` says it, and `psd` that A is positive semidefinite. Where y stays
     unexplained, all starts anew with random positive weights on the measurements: A is a minimum for all weights, a
-    spurious minimum is one for its own. y is explained when ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or,
+    spurious minimum in general not for others. The first rank on the way up that explains y is the answer; that no
+    lower one does is not proved. y is explained when ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or,
     with `noise_std` > 0, that of each measurement, when the residual is no larger than the noise (discrepancy
     principle). If neither is the case and `noise_std` is not given, the residual is taken for noise where nothing in it
     stands out of what random signs would give, n is at least six times the degrees of freedom (twice, where `rank` is
@@ -81,7 +84,7 @@ def recover(
     if problem.psd and not problem.hermitian:
         raise ValueError("psd = True with hermitian = False: must be a Hermitian matrix; leave one of them out")
     if noise_std is not None:
-        problem.noise_std = validate.real("noise_std", noise_std, 0)
+        problem.noise_std = validate.real("noise_std", noise_std, 0) / problem.unit
     if tol is not None:
         problem.exact = validate.positive("tol", tol) ** 2 * problem.total
     problem.meter.most = validate.integer("max_products", max_products, 1)
@@ -136,7 +139,7 @@ def _result(problem, point, residual, how, limit):
     xp, meter = array_namespace(problem.y), problem.meter
     left = math.sqrt(problem.inner(residual, residual) / problem.total)
     r, free = point.rank, problem.freedom(point.rank)
-    spread = problem.spread(r, residual)
+    spread, size = problem.spread(r, residual) * problem.unit, problem.unit_matrix
     stated = f"rank {r}, ‖M(Z) − y‖ = {left:.2g}·‖y‖; {problem.count} measurements, {free} degrees of freedom"
     if how == "quiet" and problem.lopsided(residual):
         how, message = "", f"{stated}; the residual is that of a matrix not Hermitian: give hermitian=False"
@@ -159,10 +162,10 @@ def _result(problem, point, residual, how, limit):
             "noise_std if there is noise, or a larger max_products"
         )
     return Recovered(
-        point.matrix,
+        point.matrix * size,
         r,
         point.X,
-        xp.astype(point.theta, point.X.dtype) * xp.eye(r, dtype=point.X.dtype),
+        xp.astype(point.theta * size, point.X.dtype) * xp.eye(r, dtype=point.X.dtype),
         point.W,
         np.array([*meter.residuals, left]),
         math.ceil(meter.products),
@@ -193,17 +196,26 @@ class _Problem:
         if self.hermitian and not square:
             raise ValueError(f"hermitian = True with matrices of shape {self.shape}: must be square")
         self.real = not xp.isdtype(self.y.dtype, "complex floating")
-        E = self._adjoint(self.y)
-        self.dtype = E.dtype
-        self.field = 1 if xp.isdtype(E.dtype, "real floating") else 2
+        self._rescale()
         self.total = self.inner(self.y, self.y)
-        if not self.total > 0:
-            raise ValueError("y is zero: must have entries that are not; the matrix 0 explains it")
         self.exact = (1e-10 if xp.finfo(self.y.dtype).bits == 64 else 1e-5) ** 2 * self.total
         seen = self._probe()
         # Rows that see nothing, as a mask's zeros, are no measurements. Complex numbers are two each.
         self.rows = int(xp.sum(xp.astype(seen != 0, xp.int64)))
         self.count = self.rows * (1 if self.real else 2)
+
+    def _rescale(self):
+        """Bring y and M to the size of 1, by powers of two, which round nothing: squares then stay in range."""
+        self.unit = _power_of_two(self.y)
+        if not self.unit:
+            raise ValueError("y is zero: must have entries that are not; the matrix 0 explains it")
+        self.y = self.y / self.unit
+        E = self._adjoint(self.y)
+        self.dtype = E.dtype
+        self.field = 1 if array_namespace(E).isdtype(E.dtype, "real floating") else 2
+        size, forward, adjoint = _power_of_two(E) or 1.0, self._forward, self._adjoint
+        self._forward, self._adjoint = (lambda Z: forward(Z / size)), (lambda w: adjoint(w) / size)
+        self.unit_matrix = self.unit / size  # of Z, as unit is y's
 
     def _probe(self):
         """M of a random matrix; ValueError unless M is linear and the adjoint is one, to rounding."""
@@ -289,10 +301,10 @@ class _Problem:
         return seen > continuation.STANDS_OUT * max(chance)
 
     def within_noise(self, r, residual):
-        """Whether the residual is, to two standard errors, no larger than noise_std and the fit leave it."""
+        """Whether the residual is, to three standard errors, no larger than noise_std and the fit leave it."""
         free = self.count - self.freedom(r)
         known = self.noise_std and free > 0
-        return bool(known) and self.spread(r, residual) ** 2 <= self.noise_std**2 * (1 + 2 * math.sqrt(2 / free))
+        return bool(known) and self.spread(r, residual) ** 2 <= self.noise_std**2 * (1 + 3 * math.sqrt(2 / free))
 
     def judged(self, r, residual):
         if self.inner(residual, residual) <= self.exact:
@@ -317,3 +329,10 @@ def _flag(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} = {validate.shown(value)}: must be True or False")
     return bool(value)
+
+
+def _power_of_two(x):
+    """The power of two next above the largest entry of x in size; 0 where all are zero."""
+    xp = array_namespace(x)
+    largest = float(xp.max(xp.abs(x)))
+    return math.ldexp(1.0, math.frexp(largest)[1]) if largest else 0.0
