@@ -43,8 +43,8 @@ def polar(X, V):
 
     No decomposition when X + V is near the manifold: Y ← Y(I + D/2 + 3D²/8 + 5D³/16), D = I − YᵀY, the series of
     (I − D)^{-1/2} (Björck and Bowie 1971), brings the distance to it to its fourth power with matrix products only; one
-    such step does for most of a run. Far away, one small eigendecomposition comes first. Where looking at a number
-    would make the host wait for a device, a fixed number of such products instead, on r×r matrices.
+    such step, or just Y(I + D/2), does for most of a run. Far away, one small eigendecomposition comes first. Where
+    looking at a number would make the host wait for a device, a fixed number of such products instead, on r×r matrices.
     """
     return _orthonormalize(X + V)
 
@@ -83,7 +83,7 @@ def orthonormality_error(X):
 def _orthonormalize(Y):
     if not isinstance(Y, np.ndarray):
         return _orthonormalize_blindly(Y)
-    near = 1e-4 if Y.dtype == np.float32 else 1e-8
+    near = 1e-4 if Y.dtype == np.float32 else 1e-8  # of ‖D‖²: its square, ‖D‖⁴, is rounding
     for _ in range(8):  # ample: from there it is below rounding after five
         gram = mH(Y) @ Y
         D = eye_like(gram) - gram
@@ -93,6 +93,8 @@ def _orthonormalize(Y):
             if not math.isfinite(worst):
                 break
             continue
+        if worst <= near**2:  # ‖D‖² is rounding
+            return Y + Y @ (0.5 * D)
         D2 = D @ D
         Y = Y + Y @ (0.5 * D + 0.375 * D2 + 0.3125 * (D2 @ D))
         if worst <= near:
