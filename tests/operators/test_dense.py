@@ -45,6 +45,17 @@ def test_several_stacks_in_one_pass_are_each_answered_as_if_alone(xp):
         np.testing.assert_allclose(to_numpy(together), to_numpy(operator.normal(Z)[0]), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("n", [3, 12])  # without and with the matrix of M*M
+def test_members_of_a_stack_answer_as_in_it(xp, n):
+    operator = draw("dense", 4, n, xp, stack=3)
+    Z = sym(xp.asarray(np.random.default_rng(5).standard_normal((3, 4, 4))))
+    which = xp.asarray([2, 0])
+    few, Z_few = operator.members(which), xp.take(Z, which, axis=0)
+    assert few.stack == (2,)
+    for whole, part in ((operator.measure(Z), few.measure(Z_few)), (operator.normal(Z)[0], few.normal(Z_few)[0])):
+        np.testing.assert_allclose(to_numpy(part), to_numpy(whole)[[2, 0]], rtol=1e-13)
+
+
 @pytest.mark.parametrize("kind", ["dense", "triangular"])
 def test_normal_is_the_identity_on_average(kind):
     m, n, draws = 3, 12, 4000

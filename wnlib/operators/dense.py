@@ -1,5 +1,6 @@
 """Operators that are a matrix in svec coordinates: Gaussian, its triangular equivalent, random signs."""
 
+import copy
 import math
 
 import array_api_compat.numpy
@@ -31,6 +32,14 @@ class Dense:
         n = matrix.shape[-2]
         # One d×d pass costs less than two n×d passes from n = d/2 on.
         self._gram = self._matrix_T @ matrix if _forms_gram(n, d) else None
+
+    def members(self, which):
+        """Return the operator of some members of a stack of one axis: `which`, an integer array; nothing is drawn."""
+        few, take = copy.copy(self), array_namespace(self.matrix).take
+        few.matrix = take(self.matrix, which, axis=0)
+        few.stack = tuple(few.matrix.shape[:-2])
+        few._gram = None if self._gram is None else take(self._gram, which, axis=0)
+        return few
 
     @property
     def _matrix_T(self):
