@@ -79,6 +79,8 @@ def picture(figure):
     if figure not in _pictures or figure.stale:
         png = io.BytesIO()
         with matplotlib.rc_context(style()):
+            if layout := figure.get_layout_engine():
+                layout.execute(figure)  # and once more when saved: beside a colour bar the first leaves no room
             figure.savefig(png, format="png", metadata={"Software": None})
         figure.set_layout_engine("none")
         figure.stale = False
