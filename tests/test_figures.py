@@ -148,3 +148,18 @@ def test_the_environment_names_the_backend(xp):
     record = figures.environment(xp)
     assert record["backend"] in ("numpy", "array_api_strict", "cupy")
     assert to_numpy(xp.zeros(1)).shape == (1,) and record["device"]
+
+
+def test_what_is_shown_is_what_is_saved(folder, monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    figure, data = draw()
+    figures.show(figure)
+    figures.save("09_test", figure, data, CLAIMS, np)
+    assert shown[0].data == (folder / "09_test.png").read_bytes()
+    assert not plt.fignum_exists(figure.number)
+    figure.axes[0].set_facecolor("red")  # changed since
+    figures.save("09_test", figure, data, CLAIMS, np)
+    assert shown[0].data != (folder / "09_test.png").read_bytes()

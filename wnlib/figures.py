@@ -5,9 +5,11 @@ import json
 import os
 import pathlib
 import platform
+import weakref
 from importlib.metadata import version
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 from wnlib import backend, fits
@@ -64,6 +66,31 @@ def law(axes, x, y, label=None, **line):
     return axes.plot(x, y, label=label, **line)[0]
 
 
+def show(figure):
+    """Show `figure` in the notebook: the very picture that `save` writes, laid out and drawn once."""
+    from IPython.display import Image, display
+
+    display(Image(picture(figure), width=round(figure.get_figwidth() * figure.dpi)))
+    plt.close(figure)  # or it would be drawn once more at the end of the cell
+
+
+def picture(figure):
+    """Return `figure` as the bytes of a PNG, and leave it the layout found for that: all its files have the same."""
+    if figure not in _pictures or figure.stale:
+        png = io.BytesIO()
+        with matplotlib.rc_context(style()):
+            if layout := figure.get_layout_engine():
+                layout.execute(figure)  # and once more when saved: beside a colour bar the first leaves no room
+            figure.savefig(png, format="png", metadata={"Software": None})
+        figure.set_layout_engine("none")
+        figure.stale = False
+        _pictures[figure] = png.getvalue()
+    return _pictures[figure]
+
+
+_pictures = weakref.WeakKeyDictionary()
+
+
 def save(stem, figure, data, claims, xp, machine=()):
     """Write stem.pdf, stem.png, stem.npz (the numbers drawn) and stem.json (claims, environment).
 
@@ -80,17 +107,15 @@ def save(stem, figure, data, claims, xp, machine=()):
         raise ValueError(f"machine = {unknown}: must be names of claims or of data")
     record = {"claims": claims, "environment": environment(xp)} | ({"machine": list(machine)} if machine else {})
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    pdf, png, npz = (io.BytesIO() for _ in range(3))
+    png, pdf, npz = picture(figure), io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(style()):  # resolution and fonts are settings of saving, not of drawing
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-        figure.set_layout_engine("none")  # both files have one layout, found once
-        figure.savefig(png, format="png", metadata={"Software": None})
     np.savez_compressed(npz, **arrays)
     root = pathlib.Path(__file__).resolve().parent.parent
     folder = pathlib.Path(os.environ.get("WNLIB_FIGURES") or root / "build" / "interactive")
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, file in {"pdf": pdf, "png": png, "npz": npz, "json": io.BytesIO(text.encode())}.items():
-        (folder / f"{stem}.{kind}").write_bytes(file.getvalue())
+    for kind, content in {"pdf": pdf.getvalue(), "png": png, "npz": npz.getvalue(), "json": text.encode()}.items():
+        (folder / f"{stem}.{kind}").write_bytes(content)
 
 
 def _plain(name, value):

@@ -29,8 +29,9 @@ def execute(task):
     threading.Thread(target=_die_with_parent, args=(task["staging"], task["scratch"], ending), daemon=True).start()
     if not any(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
         import matplotlib.font_manager  # noqa: F401  makes it, which it may remark on: not in the executed copy
-    # jsonschema would compile a grammar of addresses on import, which takes longer than all the rest.
-    sys.modules["rfc3987_syntax"] = None
+    # jsonschema would compile a grammar of addresses on import, which takes longer than all the rest, and load a
+    # library of durations: formats that no notebook has.
+    sys.modules |= dict.fromkeys(["rfc3987_syntax", "isoduration"])
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 

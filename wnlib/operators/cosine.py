@@ -5,7 +5,6 @@ import math
 
 import array_api_compat
 import array_api_compat.numpy
-import scipy.fft
 
 from wnlib import validate
 from wnlib.backend import array_namespace, to_numpy
@@ -86,6 +85,8 @@ def _unblock(x, p, m):
 
 def transform(name, x):
     """scipy.fft's orthonormal `name` of x along its last axis, CuPy's own for its arrays. x is a temporary."""
-    if array_api_compat.is_cupy_array(x):
-        return getattr(importlib.import_module("cupyx.scipy.fft"), name)(x, norm="ortho", overwrite_x=True)
-    return array_namespace(x).asarray(getattr(scipy.fft, name)(to_numpy(x), norm="ortho", overwrite_x=True))
+    cupy = array_api_compat.is_cupy_array(x)
+    fft = importlib.import_module("cupyx.scipy.fft" if cupy else "scipy.fft")  # not before it is needed: it takes long
+    if cupy:
+        return getattr(fft, name)(x, norm="ortho", overwrite_x=True)
+    return array_namespace(x).asarray(getattr(fft, name)(to_numpy(x), norm="ortho", overwrite_x=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from wnlib import validate
 from wnlib.backend import array_namespace, to_numpy
-from wnlib.linalg import dim_sym, sym
+from wnlib.linalg import dim_sym, mH, sym
 from wnlib.operators.protocol import beside, drawn, require
 
 LETTERS = np.array(["I", "X", "Y", "Z"])
@@ -88,7 +88,10 @@ class Pauli:
         xp = array_namespace(t)
         R = xp.take(_hadamard(t, self.m), self.swap, axis=-1)
         R = xp.reshape(R, (*t.shape[:-1], self.m, self.m))
-        return sym(R) if self.real else sym((1 + 1j) * xp.astype(R, xp.complex128))  # R's skew part is Im Z
+        if self.real:
+            return sym(R)
+        C = (0.5 + 0.5j) * xp.astype(R, xp.complex128)
+        return C + mH(C)  # R's symmetric part is Re Z, its skew part Im Z
 
 
 def pauli(m, n, rng, xp=array_api_compat.numpy, real=False):
