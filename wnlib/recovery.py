@@ -189,33 +189,21 @@ class _Problem:
     def __init__(self, M, y, shape, hermitian, rng):
         self.rng, self.meter, self._last = rng, _Meter(), (None, None)
         self.psd, self.noise_std = False, None
-        self._forward, self._adjoint, self.y, self.shape = given(M, y, shape)
+        self._forward, self._adjoint, self.y, self.shape, self.unit, self.unit_matrix = given(M, y, shape)
         xp = array_namespace(self.y)
         square = self.shape[0] == self.shape[1]
         self.hermitian = square if hermitian is None else _flag("hermitian", hermitian)
         if self.hermitian and not square:
             raise ValueError(f"hermitian = True with matrices of shape {self.shape}: must be square")
         self.real = not xp.isdtype(self.y.dtype, "complex floating")
-        self._rescale()
+        self.dtype = self._adjoint(self.y).dtype
+        self.field = 1 if xp.isdtype(self.dtype, "real floating") else 2
         self.total = self.inner(self.y, self.y)
         self.exact = (1e-10 if xp.finfo(self.y.dtype).bits == 64 else 1e-5) ** 2 * self.total
         seen = self._probe()
         # Rows that see nothing, as a mask's zeros, are no measurements. Complex numbers are two each.
         self.rows = int(xp.sum(xp.astype(seen != 0, xp.int64)))
         self.count = self.rows * (1 if self.real else 2)
-
-    def _rescale(self):
-        """Bring y and M to the size of 1, by powers of two, which round nothing: squares then stay in range."""
-        self.unit = _power_of_two(self.y)
-        if not self.unit:
-            raise ValueError("y is zero: must have entries that are not; the matrix 0 explains it")
-        self.y = self.y / self.unit
-        E = self._adjoint(self.y)
-        self.dtype = E.dtype
-        self.field = 1 if array_namespace(E).isdtype(E.dtype, "real floating") else 2
-        size, forward, adjoint = _power_of_two(E) or 1.0, self._forward, self._adjoint
-        self._forward, self._adjoint = (lambda Z: forward(Z / size)), (lambda w: adjoint(w) / size)
-        self.unit_matrix = self.unit / size  # of Z, as unit is y's
 
     def _probe(self):
         """M of a random matrix; ValueError unless M is linear and the adjoint is one, to rounding."""
@@ -329,10 +317,3 @@ def _flag(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} = {validate.shown(value)}: must be True or False")
     return bool(value)
-
-
-def _power_of_two(x):
-    """The power of two next above the largest entry of x in size; 0 where all are zero."""
-    xp = array_namespace(x)
-    largest = float(xp.max(xp.abs(x)))
-    return math.ldexp(1.0, math.frexp(largest)[1]) if largest else 0.0

@@ -1,5 +1,6 @@
 """Measurements as a user has them: arrays, functions, LinearOperators; made a pair of functions."""
 
+import math
 import numbers
 
 from wnlib import backend, validate
@@ -7,11 +8,14 @@ from wnlib.backend import array_namespace
 
 
 def given(M, y, shape=None):
-    """Return (forward, adjoint, y, (p, q)) for measurements `M` of a matrix (p, q) and their values `y` (n,).
+    """Return (forward, adjoint, y, (p, q), unit, unit_matrix) for measurements `M` of a matrix and values `y` (n,).
 
     M: an array (n, p, q), a pair of functions or a scipy LinearOperator with `shape`, or an operator with measure and
     adjoint; see wnlib.recover. Integers become floating, and y takes the precision of an array M. Raises TypeError or
-    ValueError for what is none of these, does not fit together, or is not finite.
+    ValueError for what is none of these, does not fit together, or is not finite; and where y is zero.
+
+    y is returned in units of `unit` and measures the matrix in units of `unit_matrix`, so that all is of the size of 1
+    and squares stay in range. Both are powers of two: nothing is rounded.
     """
     if not validate.is_array_api_obj(y):
         raise TypeError(f"y is a {type(y).__name__}: must be an array (n,) of the measurements; use numpy.asarray")
@@ -30,7 +34,7 @@ def given(M, y, shape=None):
             raise TypeError(f"shape = {validate.shown(shape)}: must be a pair (p, q), or m for (m, m)")
         shape = tuple(validate.integer("shape", side, 1) for side in sides)
     if validate.is_array_api_obj(M):
-        return _array_form(M, y, shape)
+        return _in_units(*_array_form(M, y, shape))
     if hasattr(M, "measure") and hasattr(M, "adjoint"):
         if getattr(M, "stack", ()):
             raise ValueError(f"M is a stack {M.stack} of operators: must be one; recover them one by one")
@@ -52,7 +56,23 @@ def given(M, y, shape=None):
         forward, adjoint = M
     else:
         raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
-    return _checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape
+    return _in_units(_checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape)
+
+
+def _in_units(forward, adjoint, y, shape):
+    unit = _power_of_two(y)
+    if not unit:
+        raise ValueError("y is zero: must have entries that are not; the matrix 0 explains it")
+    y = y / unit
+    size = _power_of_two(adjoint(y)) or 1.0
+    return (lambda Z: forward(Z / size)), (lambda w: adjoint(w) / size), y, shape, unit, unit / size
+
+
+def _power_of_two(x):
+    """The power of two next above the largest entry of x in size; 0 where all are zero."""
+    xp = array_namespace(x)
+    largest = float(xp.max(xp.abs(x)))
+    return math.ldexp(1.0, math.frexp(largest)[1]) if largest else 0.0
 
 
 def _array_form(M, y, shape):
