@@ -50,7 +50,7 @@ def quickened(monkeypatch):
         monkeypatch.setattr(inside, name, frozenset(getattr(inside, name)))
     for name, dtypes in inside._dtype_categories.items():
         monkeypatch.setitem(inside._dtype_categories, name, frozenset(dtypes))
-    monkeypatch.setattr(stiefel, "BLIND", 4)  # grams here are near I: fewer of the same iterations
+    monkeypatch.setattr(stiefel, "BLIND", 6)  # grams here are near I: fewer of the same iterations
 
 
 def capped(value, cap):

@@ -92,9 +92,7 @@ def crossings(P, Q, sigma, eta, steps):
     return found
 
 
-@pytest.mark.parametrize(
-    "sigma", [[1.0, 0.5, 0.25], [1.0, 0.8, 0.7], [1.0, 0.5, 0.5], [1.0, 1.0, 1.0]]
-)
+@pytest.mark.parametrize("sigma", [[1.0, 0.5, 0.25], [1.0, 0.8, 0.7], [1.0, 0.5, 0.5], [1.0, 1.0, 1.0]])
 def test_escape_and_crossing_times_hold_for_levels_far_close_and_equal(sigma):
     sigma, eta = np.array(sigma), 0.1
     P, Q = laws.random_alignment(1000, 50, 3, 100, np.random.default_rng(6))
