@@ -130,7 +130,7 @@ def test_gpu_check_refuses_in_one_line_where_there_is_no_device(monkeypatch, cap
     monkeypatch.setattr(gpu, "write", lambda found: pytest.fail("a record without a GPU"))
     assert gpu.main() == 2
     error = capsys.readouterr().err
-    assert error.startswith("gpu-check: backend = 'cupy': CuPy cannot compute here (") and error.count("\n") == 1
+    assert error.startswith("backend = 'cupy': CuPy cannot compute here (") and error.count("\n") == 1
 
 
 def test_gpu_check_fails_without_a_record_where_a_result_is_not_reproduced(monkeypatch, capsys):
@@ -142,7 +142,7 @@ def test_gpu_check_fails_without_a_record_where_a_result_is_not_reproduced(monke
     rows = [["01", "one", "yes"], ["02", "two", "NO"]]
     monkeypatch.setattr(gpu.verify, "verify", lambda *request: (rows, False))
     assert gpu.main() == 1
-    assert capsys.readouterr().err == "gpu-check: reproduction: 1 of 2 rows are not: 02 two\n"
+    assert capsys.readouterr().err == "reproduction: 1 of 2 rows are not: 02 two\n"
 
 
 def test_the_gpu_record_is_replaced_whole(tmp_path, monkeypatch):

@@ -60,13 +60,13 @@ def test_polar_and_qr_span_the_same_subspace():
 
 
 @pytest.mark.parametrize("name", stiefel.RETRACTIONS)
-def test_rounding_never_adds_up_over_1e5_steps(name):
+def test_rounding_never_adds_up(name):
     X, _ = point_and_tangent(np, m=4, r=2, stack=1)
     retract, rng = stiefel.RETRACTIONS[name], np.random.default_rng(1)
     kicks = rng.standard_normal((1000, *X.shape))
-    for t in range(100_000 if name == "polar" else 20_000):
+    for t in range(20_000):
         X = retract(X, stiefel.project(X, 0.1 * kicks[t % 1000]))
-    assert np.max(stiefel.orthonormality_error(X)) <= 1e-12
+    assert np.max(stiefel.orthonormality_error(X)) <= 2e-13
 
 
 def test_orthonormalising_does_not_wait_for_a_broken_member():

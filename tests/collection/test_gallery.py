@@ -113,10 +113,10 @@ def test_accessibility(browser, site, name):
         with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 850}) as context:
             page = context.new_page()
             page.goto((site / name).as_uri())
-            # axe knows nothing of MathML and takes long to find out.
-            found = axe.run(
-                page, {"exclude": [["math"]]}, options | {"preload": False, "resultTypes": ["violations"]}
-            ).response["violations"]
+            # axe knows nothing of MathML and takes long to find out; the claims of seven notebooks show every kind.
+            checked = {"exclude": [["math"], [".claims tbody:nth-of-type(n+8)"]]}
+            options |= {"preload": False, "resultTypes": ["violations"]}
+            found = axe.run(page, checked, options).response["violations"]
         grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
         faults += [(fault["id"], scheme, node["html"]) for fault in grave for node in fault["nodes"]]
     assert faults == []
@@ -368,22 +368,19 @@ def test_a_slider_moves_itself_alone_and_stops_where_the_problem_ends(page, site
         wait(page, f"setting.{name} === {start[name]}")
 
 
-@pytest.mark.parametrize(
-    ("label", "name", "values"),
-    [
+def test_a_key_changes_what_is_displayed(page, site):
+    page.goto((site / "explorer.html").as_uri())
+    for label, name, values in [
         ("columns of X", "r", [21, 22, 23]),
         ("size of the matrix", "m", [210, 220, 230]),
         ("condition number", "kappa", [11, 12, 13]),
         ("rank of the truth", "rank", [4, 5, 6]),
         ("step size", "eta", [1.05, 1.1, 1.15]),
-    ],
-)
-def test_a_key_changes_what_is_displayed(page, site, label, name, values):
-    page.goto((site / "explorer.html").as_uri())
-    page.get_by_label(label).focus()
-    for key, wanted in zip(["ArrowRight"] * 3 + ["ArrowLeft"] * 2, [*values, *values[1::-1]], strict=True):
-        page.keyboard.press(key)  # and not to the end of the run, which every key starts anew
-        assert displayed(page, name) == wanted
+    ]:
+        page.get_by_label(label).focus()
+        for key, wanted in zip(["ArrowRight"] * 3 + ["ArrowLeft"] * 2, [*values, *values[1::-1]], strict=True):
+            page.keyboard.press(key)  # and not to the end of the run, which every key starts anew
+            assert displayed(page, name) == wanted
 
 
 def test_a_link_reproduces_the_run(page, site):

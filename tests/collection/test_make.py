@@ -52,6 +52,10 @@ def project(tmp_path):
         shutil.copy(jobs.ROOT / "wnlib" / name, root / "wnlib")
     machinery = Path(jobs.__file__).parent
     shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("__pycache__", "site"))
+    (root / "build" / "matplotlib").mkdir(parents=True)
+    (
+        root / "build" / "matplotlib" / "fontlist-none.json"
+    ).touch()  # made by the first run otherwise, in a second or two
     for name in ("Makefile", "pyproject.toml", *(path.name for path in jobs.ROOT.glob("requirements*.lock"))):
         shutil.copy(jobs.ROOT / name, root)
     return root
@@ -205,6 +209,7 @@ def test_clean_empties_a_build_that_is_a_link(project):
     elsewhere = project / "elsewhere"
     (elsewhere / "stamps").mkdir(parents=True)
     (elsewhere / "sweeps").mkdir()
+    shutil.rmtree(project / "build")
     (project / "build").symlink_to(elsewhere)
     assert make(project, "clean")[0] == 0
     assert [path.name for path in elsewhere.iterdir()] == ["sweeps"] and (project / "build").is_symlink()

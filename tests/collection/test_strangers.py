@@ -17,7 +17,7 @@ from wnlib.sweep import __main__ as sweep
 from wnlib.sweep import cells
 
 STEM = "13_sample_complexity"
-INPUTS = 260  # of each of the two kinds
+INPUTS = 130  # of each of the two kinds
 SECONDS = 10  # for each
 
 

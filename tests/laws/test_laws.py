@@ -92,13 +92,11 @@ def crossings(P, Q, sigma, eta, steps):
     return found
 
 
-@pytest.mark.parametrize(
-    "sigma", [[1.0, 0.5, 0.25], [1.0, 0.8, 0.7], [1.0, 0.95, 0.9], [1.0, 0.5, 0.5], [1.0, 1.0, 1.0]]
-)
+@pytest.mark.parametrize("sigma", [[1.0, 0.5, 0.25], [1.0, 0.8, 0.7], [1.0, 0.5, 0.5], [1.0, 1.0, 1.0]])
 def test_escape_and_crossing_times_hold_for_levels_far_close_and_equal(sigma):
     sigma, eta = np.array(sigma), 0.1
     P, Q = laws.random_alignment(1000, 50, 3, 100, np.random.default_rng(6))
-    measured = crossings(P, Q, sigma, eta, int(3 * laws.escape_times(P, sigma, eta).max()))
+    measured = crossings(P, Q, sigma, eta, int(1.5 * laws.escape_times(P, sigma, eta).max()))
     leading = measured / laws.escape_times(P, sigma, eta)
     refined = measured / laws.crossing_time(laws.levels(P, sigma), 0.5, sigma, eta)
     np.testing.assert_allclose(np.median(leading, axis=0), 1, atol=0.09)
@@ -149,7 +147,7 @@ def test_the_tail_of_the_escape_law_is_a_power(spare):
 
 @pytest.mark.parametrize("mu", [1.0, 2.0, 3.0])
 def test_magnitude_threshold_is_where_the_step_of_theta_loses_stability(mu):
-    r = 40
+    r = 30
     rng, dim = np.random.default_rng(8), dim_sym(r)
 
     def growth(n):

@@ -61,7 +61,7 @@ def test_adjoint_and_normal_agree_with_measure(xp, family, stack):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_normal_is_the_identity_on_average(family):
     draw, subspace = FAMILIES[family]
-    draws, Z = 4000, symmetric((M, M), np, seed=2, subspace=subspace)
+    draws, Z = 1000, symmetric((M, M), np, seed=2, subspace=subspace)
     operator = draw(M, 7, problems.streams(1, draws).operator)
     (answers,) = operator.normal(np.broadcast_to(Z, (draws, M, M)))
     error = answers.mean(axis=0) - seen(Z, subspace)

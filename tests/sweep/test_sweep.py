@@ -127,6 +127,9 @@ def workers(process):
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+ONE = ("--processes", "1")  # more only cost their start
+
+
 def table(root, *arguments):
     status, out, err = call(root, "collect", *arguments)
     assert (status, err) == (0, "")
@@ -170,15 +173,15 @@ def test_run_status_collect(project, serial):
 
 def test_only_what_can_change_a_result_is_in_its_address(project):
     recovery, part = project / "wnlib" / "maps" / "complexity.py", project / "wnlib" / "part.py"
-    assert call(project, "run")[0] == 0
+    assert call(project, "run", *ONE)[0] == 0
     recovery.write_text("# A comment.\n" + recovery.read_text().replace("One cell.", "One of the cells."))
     (project / "wnlib" / "progress.py").write_text((project / "wnlib" / "progress.py").read_text() + "\nUNUSED = 1\n")
-    assert call(project, "run")[0] == 0 and computed(project) == [1] * 8
+    assert call(project, "run", *ONE)[0] == 0 and computed(project) == [1] * 8
     part.write_text("SCALE = 2\n")  # imported by the module of the cells
-    assert call(project, "run")[0] == 0 and computed(project) == [2] * 8
-    assert call(project, "run", "--set", "seed=1")[0] == 0 and computed(project) == [3] * 8
+    assert call(project, "run", *ONE)[0] == 0 and computed(project) == [2] * 8
+    assert call(project, "run", *ONE, "--set", "seed=1")[0] == 0 and computed(project) == [3] * 8
     part.write_text("SCALE = 1\n")  # what was computed then is found again
-    assert call(project, "run")[0] == 0 and computed(project) == [3] * 8
+    assert call(project, "run", *ONE)[0] == 0 and computed(project) == [3] * 8
 
 
 def test_a_killed_parent_loses_nothing_and_leaves_nobody(project, serial):
@@ -278,16 +281,16 @@ def test_a_folder_of_cells_is_not_strangers(monkeypatch, tmp_path, mode, owner, 
 
 @pytest.mark.parametrize("name", ["lock", "a cell"])
 def test_pipes_and_links_in_the_folder_hold_nobody_up(project, serial, name):
-    assert call(project, "run")[0] == 0
+    assert call(project, "run", *ONE)[0] == 0
     path = project / "build" / "sweeps" / "lock" if name == "lock" else finished(project)[0]
     path.unlink()
     os.mkfifo(path)
-    status, out, _ = call(project, "run")
+    status, out, _ = call(project, "run", *ONE)
     assert status == 0 and "8 of 8 cells finished" in out
     path.unlink()
     (project / "victim").write_text("precious")
     path.symlink_to(project / "victim")
-    call(project, "run")
+    call(project, "run", *ONE)
     assert (project / "victim").read_text() == "precious"
 
 
@@ -300,7 +303,7 @@ def test_a_relative_folder_is_the_same_from_everywhere(project):
 
 
 def test_damaged_files_are_found_reported_and_computed_again(project, serial):
-    assert call(project, "run")[0] == 0
+    assert call(project, "run", *ONE)[0] == 0
     whole = sorted(finished(project))
     truncated, altered, swapped, empty = whole[:4]
     truncated.write_bytes(truncated.read_bytes()[:-40])
@@ -312,7 +315,7 @@ def test_damaged_files_are_found_reported_and_computed_again(project, serial):
     status, out, err = call(project, "status")
     assert "4 of 8 cells finished, 4 damaged" in out
     assert call(project, "collect")[0] == 1
-    status, out, err = call(project, "run")
+    status, out, err = call(project, "run", *ONE)
     assert status == 0 and len(err.splitlines()) == 4
     for path in whole[:4]:
         assert f"build/sweeps/{path.name} is damaged: computing it again" in err
@@ -361,7 +364,7 @@ def test_bad_requests_take_one_line(project, arguments, message):
 def test_a_cell_costs_little_beyond_its_own_time(project):
     """The processor time, of all processes together, that 300 cells more take; there is nothing to compute in them.
 
-    The least of three, each with cells of its own: another process on the core costs processor time too.
+    One of three tries, each with cells of its own: another process on the core costs processor time too.
     """
 
     def cost(count, seed):
@@ -372,9 +375,7 @@ def test_a_cell_costs_little_beyond_its_own_time(project):
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     few = cost(10, 0)
-    per_cell = min((cost(310, seed) - few) / 300 for seed in (1, 2, 3))
-    print(f"{1e3 * per_cell:.2f} ms a cell")
-    assert per_cell <= 2e-3
+    assert any((cost(310, seed) - few) / 300 <= 2e-3 for seed in (1, 2, 3))
 
 
 def test_four_shards_at_once_make_the_same_table(project, serial):
@@ -439,16 +440,15 @@ def test_dask_survives_the_loss_of_all_its_workers(project, serial, scheduler, j
     (project / "hold").mkdir()
     process = start(project, "run", SCHEDULER=scheduler)
     assert "no workers; waiting for some to join" in process.stderr.readline()
-    first = [join(project) for _ in range(2)]
-    wait_for(lambda: sum(computed(project)) == 2, "two cells under way")
-    for worker in first:
-        worker.kill()
-    second = [join(project) for _ in range(2)]
-    wait_for(lambda: sum(computed(project)) == 3, "a cell under way again")
+    first = join(project)
+    wait_for(lambda: sum(computed(project)) == 1, "a cell under way")
+    first.kill()
+    second = join(project)
+    wait_for(lambda: sum(computed(project)) == 2, "a cell under way again")
     (project / "hold").rmdir()
     status, out, _ = finish(process)
-    assert status == 0 and "8 of 8 cells finished" in out and [worker.poll() for worker in second] == [None, None]
-    assert sum(computed(project)) == 10 and table(project) == serial
+    assert status == 0 and "8 of 8 cells finished" in out and second.poll() is None
+    assert sum(computed(project)) == 9 and table(project) == serial
 
 
 @pytest.mark.slow

@@ -19,19 +19,12 @@ def _part(path):
         part.unlink(missing_ok=True)
 
 
-@contextmanager
-def replacing(path):
-    """Give the path of a part file beside `path`, which it replaces when all went well. The folder is made."""
+def write(path, text):
+    """Replace the file `path` by `text` in one step, or leave it as it was; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _part(path) as part:
-        yield part
-        os.replace(part, path)
-
-
-def write(path, text):
-    """Replace the file `path` by `text` in one step."""
-    with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
 
 
 def replace_all(sources):

@@ -175,7 +175,7 @@ def book(folder, stem):
     cost = record.get("cost")
     page["cost"] = f"{cost['seconds']:g} s, {cost['peak_gib']:g} GiB" if cost else ""
     page["seconds"] = cost["seconds"] if cost else 0
-    page["claims"] = [_claim(claim) for claim in record["claims"]]
+    page["claims"] = [c | {"measured": claims.measured(c).split("; ")} for c in record["claims"]]
     page["verdicts"] = {name: sum(c["verdict"] == name for c in record["claims"]) for name in claims.VERDICTS}
     page["provenance"] = record["environment"] | {"profile": record["profile"]}
     page["calls"] = set(re.findall(r"laws\.(\w+)\(", "\n".join(cell.source for cell in notebook.cells)))
@@ -201,10 +201,6 @@ def parameters(source, values):
         lines = range(node.lineno, node.end_lineno + 1)
         rows.append((node.target.id, values[node.target.id], " ".join(comments[k] for k in lines if k in comments)))
     return rows
-
-
-def _claim(claim):
-    return claim | {"measured": claims.measured(claim).split("; ")}
 
 
 def law_groups(books):
@@ -302,18 +298,15 @@ def build(folder, output, profile="paper"):
     return list(pages)
 
 
+@jobs.command
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = jobs.parser("wnlib.collection.gallery", __doc__)
-    parser.add_argument("--profile", default="paper", choices=jobs.PROFILES, help="whose results (default: paper)")
     parser.add_argument("--output", type=Path, default=jobs.BUILD / "gallery", metavar="DIR", help="where to")
     asked = parser.parse_args(arguments)
 
-    def work():
-        pages = build(jobs.PROFILES[asked.profile][0], asked.output, asked.profile)
-        print(f"{jobs.short(asked.output.resolve() / 'index.html')}: {len(pages)} pages")
-
-    return jobs.command(work)
+    pages = build(jobs.PROFILES[asked.profile][0], asked.output, asked.profile)
+    print(f"{jobs.short(asked.output.resolve() / 'index.html')}: {len(pages)} pages")
 
 
 if __name__ == "__main__":

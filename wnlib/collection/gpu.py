@@ -82,18 +82,15 @@ def write(found):
     files.write(RECORD, text)
 
 
+@jobs.command
 def main():
     """The command; returns the exit status."""
-
-    def work():
-        try:
-            xp = backend.namespace("cupy")
-        except RuntimeError as reason:
-            raise jobs.Problem(2, reason) from None
-        write(record(xp))
-        print(f"{jobs.short(RECORD)}: made")
-
-    return jobs.command(work, "gpu-check: ")
+    try:
+        xp = backend.namespace("cupy")
+    except RuntimeError as reason:
+        raise jobs.Problem(2, reason) from None
+    write(record(xp))
+    print(f"{jobs.short(RECORD)}: made")
 
 
 if __name__ == "__main__":

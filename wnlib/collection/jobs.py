@@ -7,6 +7,7 @@ what is stale must take no longer than a blink.
 import argparse
 import ast
 import difflib
+import functools
 import hashlib
 import math
 import os
@@ -59,34 +60,40 @@ def reading(path, way_out, status=1):
 
 
 def parser(name, doc):
-    """Return the argument parser of `python -m name`, documented by its module: it refuses in one line."""
+    """Return the argument parser of `python -m name`, with its doc and --profile: it refuses in one line."""
     made = argparse.ArgumentParser(prog=f"python -m {name}", description=(doc or "").split("\n")[0])
+    made.add_argument("--profile", default="paper", choices=PROFILES, help="whose parameters (default: paper)")
     made.error = lambda line: made.exit(2, f"{' '.join(line.split())}\n")
     return made
 
 
-def command(work, name=""):
-    """Do a command's `work` and return its exit status, 0 for None; what stops it takes one line on stderr.
+def command(main):
+    """Let `main` return the exit status, 0 for None; what stops it takes one line on stderr.
 
     A closed stream is nowhere, and what a stream cannot encode is escaped.
     """
-    for stream, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
-        if getattr(sys, stream) is None:
-            setattr(sys, stream, open(os.devnull, mode))  # noqa: SIM115
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        status = work() or 0
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever read has gone; nothing is to be said when the interpreter flushes once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except (Problem, OSError, MemoryError, KeyboardInterrupt) as problem:
-        line = " ".join(str(problem).split()) or type(problem).__name__
-        # On a terminal, a progress bar may have been left on this line.
-        print("\r\033[K" * sys.stderr.isatty() + name + line, file=sys.stderr)
-        return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "status", 1)
+
+    @functools.wraps(main)
+    def run(*arguments):
+        for stream, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+            if getattr(sys, stream) is None:
+                setattr(sys, stream, open(os.devnull, mode))  # noqa: SIM115
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            status = main(*arguments) or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # whoever read has gone; nothing is to be said when the interpreter flushes once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except (Problem, OSError, MemoryError, KeyboardInterrupt) as problem:
+            line = " ".join(str(problem).split()) or type(problem).__name__
+            # On a terminal, a progress bar may have been left on this line.
+            print("\r\033[K" * sys.stderr.isatty() + line, file=sys.stderr)
+            return 130 if isinstance(problem, KeyboardInterrupt) else getattr(problem, "status", 1)
+
+    return run
 
 
 def heed_signals(note=""):
@@ -250,16 +257,10 @@ def request(stem, profile="paper", backend=None, settings=(), output=None):
         if name not in known:
             raise Problem(2, f"{where}: {stem} has no parameter {_shown(name)};{_near(str(name), known, 'it has')}")
         overrides[name] = _typed(value, known[name][0], f"{where}: {name} of {stem}", known[name][2])
-    return Job(
-        stem,
-        profile,
-        backend,
-        {name: value for name, (_, value, _) in known.items()} | overrides,
-        overrides,
-        Path(os.path.realpath(output or (BUILD / "custom" if settings else PROFILES[profile][0]))),
-        None if output or settings else stamp_of(stem, profile),
-        tuple(settings),
-    )
+    parameters = {name: value for name, (_, value, _) in known.items()} | overrides
+    folder = Path(os.path.realpath(output or (BUILD / "custom" if settings else PROFILES[profile][0])))
+    stamp = None if output or settings else stamp_of(stem, profile)
+    return Job(stem, profile, backend, parameters, overrides, folder, stamp, tuple(settings))
 
 
 def note_resumed():
@@ -287,11 +288,8 @@ def inputs_of(stem, profile, backend):
         code = depends.notebook(paths[0])
     except Exception:
         code = {}  # whatever it is, running it will tell
-    return {
-        "profile": profile,
-        "backend": backend or "auto",
-        "inputs": {short(path): digest(path) for path in paths} | code,
-    }
+    inputs = {short(path): digest(path) for path in paths} | code
+    return {"profile": profile, "backend": backend or "auto", "inputs": inputs}
 
 
 def outputs_of(stem, profile):

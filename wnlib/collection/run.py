@@ -277,12 +277,12 @@ def _report(job, record):
     return f"{job.stem}: {cost} -> {jobs.short(job.output)}/{job.stem}.pdf; claims: {claims}"
 
 
+@jobs.command
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = jobs.parser("wnlib.collection.run", __doc__)
     add = parser.add_argument
     add("stems", nargs="*", metavar="STEM", help="notebooks to run, as NN_slug (default: all)")
-    add("--profile", default="paper", choices=jobs.PROFILES, help="whose parameters, and where to (default: paper)")
     add("--backend", choices=BACKENDS, help="the parameter 'backend' (default: the notebook's)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="override a parameter, into build/custom")
     add("--output", metavar="DIR", help="publish there instead, without a stamp")
@@ -293,27 +293,24 @@ def main(arguments=None):
     add("--timeout", type=float, default=3600, metavar="S", help="limit for one notebook (default: 3600 s)")
     asked = parser.parse_args(arguments)
 
-    def work():
-        jobs.heed_signals()
-        names = asked.stems or jobs.stems(asked.profile)
-        always = asked.force or asked.set or asked.output
-        if not (0 < asked.cell_timeout < 1e8 and 0 < asked.timeout < 1e8):
-            raise Problem(2, f"--cell-timeout {asked.cell_timeout}, --timeout {asked.timeout:g}: give seconds > 0")
-        # Before any work, and so in --stale too, from which make goes on: what is asked must suit every notebook.
-        wanted = [jobs.request(s, asked.profile, asked.backend, asked.set, asked.output) for s in names]
-        for job in wanted:
-            reasons = jobs.why(job.stem, job.profile, job.backend) if asked.why or not always else ["asked for"]
-            if asked.why:
-                print(f"{job.stem}: {', '.join(reasons) or 'up to date'}")
-            elif asked.stale:
-                print(*[job.stem] * bool(reasons), end="\n" * bool(reasons))
-            elif reasons:
-                print(f"{job.stem}: running", flush=True)
-                print(_report(job, run(job, asked.cell_timeout, asked.timeout)), flush=True)
-            else:
-                print(f"{job.stem}: up to date")
-
-    return jobs.command(work)
+    jobs.heed_signals()
+    names = asked.stems or jobs.stems(asked.profile)
+    always = asked.force or asked.set or asked.output
+    if not (0 < asked.cell_timeout < 1e8 and 0 < asked.timeout < 1e8):
+        raise Problem(2, f"--cell-timeout {asked.cell_timeout}, --timeout {asked.timeout:g}: give seconds > 0")
+    # Before any work, and so in --stale too, from which make goes on: what is asked must suit every notebook.
+    wanted = [jobs.request(s, asked.profile, asked.backend, asked.set, asked.output) for s in names]
+    for job in wanted:
+        reasons = jobs.why(job.stem, job.profile, job.backend) if asked.why or not always else ["asked for"]
+        if asked.why:
+            print(f"{job.stem}: {', '.join(reasons) or 'up to date'}")
+        elif asked.stale:
+            print(*[job.stem] * bool(reasons), end="\n" * bool(reasons))
+        elif reasons:
+            print(f"{job.stem}: running", flush=True)
+            print(_report(job, run(job, asked.cell_timeout, asked.timeout)), flush=True)
+        else:
+            print(f"{job.stem}: up to date")
 
 
 if __name__ == "__main__":

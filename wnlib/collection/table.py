@@ -85,25 +85,20 @@ def every(found):
     return "\n\n".join(parts) + "\n"
 
 
+@jobs.command
 def main(root=jobs.ROOT):
     """Rewrite figures/claims.md and what stands between the markers in README.md; return the exit status."""
-
-    def work():
-        readme, found = root / "README.md", records(root / "figures")
-        with jobs.reading(readme, "restore it"):
-            text = files.read(readme).decode()
-        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-            raise Problem(
-                2, f"README.md lacks the markers {BEGIN!r} and {END!r}: put them, once, around the claims table"
-            )
-        before, rest = text.split(BEGIN)
-        new = {root / "figures" / "claims.md": every(found)}
-        new[readme] = f"{before}{BEGIN}\n\n{overview(found)}\n\n{END}{rest.split(END)[1]}"
-        for path, text in new.items():
-            if not path.is_file() or files.read(path) != text.encode():
-                files.write(path, text)
-
-    return jobs.command(work)
+    readme, found = root / "README.md", records(root / "figures")
+    with jobs.reading(readme, "restore it"):
+        text = files.read(readme).decode()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise Problem(2, f"README.md lacks the markers {BEGIN!r} and {END!r}: put them, once, around the claims table")
+    before, rest = text.split(BEGIN)
+    new = {root / "figures" / "claims.md": every(found)}
+    new[readme] = f"{before}{BEGIN}\n\n{overview(found)}\n\n{END}{rest.split(END)[1]}"
+    for path, text in new.items():
+        if not path.is_file() or files.read(path) != text.encode():
+            files.write(path, text)
 
 
 if __name__ == "__main__":

@@ -114,12 +114,7 @@ def reference(own, twin):
             alike = _like(array, twins[name])
             entry["atol"] = _plain(noise(array[rows], twins[name][rows], _rtol(array)) if alike else np.inf)
         drawn[name] = entry
-    return {
-        "parameters": record["parameters"],
-        "environment": record["environment"],
-        "claims": kept,
-        "drawn": drawn,
-    }
+    return {"parameters": record["parameters"], "environment": record["environment"], "claims": kept, "drawn": drawn}
 
 
 def _rtol(array):
@@ -147,12 +142,8 @@ def update(stems, profile):
     if platform.machine() not in ("x86_64", "AMD64"):
         raise Problem(2, f"references need an x86 processor, to change its rounding; this one is {platform.machine()}")
     simd = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
-    # Finished cells of a sweep are not for the twin: it computes its own.
-    own = {"WNLIB_SWEEPS": str(jobs.BUILD / "twin" / "sweeps")}
-    older = own | {
-        "OPENBLAS_CORETYPE": "Nehalem",
-        "NPY_DISABLE_CPU_FEATURES": ",".join(simd),
-    }
+    older = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": ",".join(simd)}
+    older["WNLIB_SWEEPS"] = str(jobs.BUILD / "twin" / "sweeps")  # of finished cells it finds its own only
     for stem in stems:
         command = [sys.executable, "-m", "wnlib.collection.run", stem, "--profile", profile, "--output", str(twins)]
         if subprocess.run(command, cwd=jobs.ROOT, env=os.environ | older).returncode:
@@ -267,30 +258,27 @@ def _make(profile):
     return "make figures" if profile == "paper" else f"make {profile}"
 
 
+@jobs.command
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = jobs.parser("wnlib.collection.verify", __doc__)
     add = parser.add_argument
     add("stems", nargs="*", metavar="STEM", help="notebooks to verify, as NN_slug (default: all)")
-    add("--profile", default="paper", choices=jobs.PROFILES, help="whose records (default: paper)")
     add("--records", type=Path, metavar="DIR", help="records of another folder, wherever they were made")
     add("--update", action="store_true", help="make the references anew: one more run of each notebook")
     asked = parser.parse_args(arguments)
 
-    def work():
-        stems = asked.stems or jobs.stems()
-        for stem in stems:
-            jobs.parameters_of(stem)  # refuses what is no notebook
-        if asked.update:
-            return update(stems, asked.profile)
-        rows, good = verify(stems, asked.profile, asked.records)
-        print(claims.markdown(HEAD, rows))
-        kept, off, missing = (sum(row[-1] == last for row in rows) for last in ("yes", "NO", NOT_RUN))
-        beside = f"; {missing} notebooks not run here" if missing else ""
-        print(f"\n{kept} of {kept + off} rows reproduced ({asked.profile} profile){beside}")
-        return 0 if good else 1
-
-    return jobs.command(work)
+    stems = asked.stems or jobs.stems()
+    for stem in stems:
+        jobs.parameters_of(stem)  # refuses what is no notebook
+    if asked.update:
+        return update(stems, asked.profile)
+    rows, good = verify(stems, asked.profile, asked.records)
+    print(claims.markdown(HEAD, rows))
+    kept, off, missing = (sum(row[-1] == last for row in rows) for last in ("yes", "NO", NOT_RUN))
+    beside = f"; {missing} notebooks not run here" if missing else ""
+    print(f"\n{kept} of {kept + off} rows reproduced ({asked.profile} profile){beside}")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -74,36 +74,33 @@ def status(name, cells):
     return f"{line}; the rest will take about {hours:.2g} core hours, judged by {len(known)} finished cells"
 
 
+@jobs.command
 def main(arguments=None):
     """The command line; returns the exit status."""
     parser = jobs.parser("wnlib.sweep", __doc__)
     add = parser.add_argument
     add("command", choices=("run", "status", "collect"), help="collect: the results, one JSON line a cell, on stdout")
     add("stem", metavar="STEM", help=f"the notebook that draws the sweep: {', '.join(SWEEPS)}")
-    add("--profile", default="paper", choices=jobs.PROFILES, help="whose parameters (default: paper)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="override a parameter")
     add("--shard", default="1/1", metavar="I/N", help="only the I-th of N shares, I from 1")
     add("--processes", type=int, default=backend.processors(), metavar="K", help="at a time (default: all cores)")
     asked = parser.parse_args(arguments)
 
-    def work():
-        jobs.heed_signals("; the finished cells are kept")
-        if asked.processes < 1:
-            raise Problem(2, f"--processes {asked.processes}: must be >= 1")
-        i, n = _shard(asked.shard)
-        cells = cells_of(asked.stem, asked.profile, asked.set)[i - 1 :: n]
-        name = f"{asked.stem}, profile {asked.profile}" + (f", shard {i}/{n}" if n > 1 else "")
-        if asked.command == "run":
-            run(cells, asked.processes, asked.stem, functools.partial(print, file=sys.stderr, flush=True))
-        if asked.command != "collect":
-            return print(status(name, cells))
-        records = [found(cell.address) for cell in cells]
-        if missing := records.count(None):
-            raise Problem(1, f"{name}: {missing} of {len(cells)} cells are not finished; compute them with run")
-        for record in records:
-            print(json.dumps({key: record[key] for key in ("function", "parameters", "result")}, sort_keys=True))
-
-    return jobs.command(work)
+    jobs.heed_signals("; the finished cells are kept")
+    if asked.processes < 1:
+        raise Problem(2, f"--processes {asked.processes}: must be >= 1")
+    i, n = _shard(asked.shard)
+    cells = cells_of(asked.stem, asked.profile, asked.set)[i - 1 :: n]
+    name = f"{asked.stem}, profile {asked.profile}" + (f", shard {i}/{n}" if n > 1 else "")
+    if asked.command == "run":
+        run(cells, asked.processes, asked.stem, functools.partial(print, file=sys.stderr, flush=True))
+    if asked.command != "collect":
+        return print(status(name, cells))
+    records = [found(cell.address) for cell in cells]
+    if missing := records.count(None):
+        raise Problem(1, f"{name}: {missing} of {len(cells)} cells are not finished; compute them with run")
+    for record in records:
+        print(json.dumps({key: record[key] for key in ("function", "parameters", "result")}, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from wnlib.collection.jobs import Problem
 
@@ -27,7 +27,7 @@ def start(processes, report):
     """
     if scheduler := os.environ.get("SCHEDULER"):
         return _dask(scheduler, report)
-    return _processes(processes) if processes else _here()
+    return _processes(processes) if processes else nullcontext((_Here(), lambda: 1))
 
 
 class _Here(Executor):
@@ -119,8 +119,3 @@ async def _asked(scheduler):
     comm = await connect(scheduler, **Security().get_connection_args("client"))
     await send_recv(comm, op="identity")
     comm.abort()
-
-
-@contextmanager
-def _here():
-    yield _Here(), lambda: 1
