@@ -565,7 +565,7 @@ def test_a_figure_is_the_same_whether_its_cells_were_found_or_computed(tmp_path)
         cells = environment(jobs.ROOT, WNLIB_SWEEPS=str(tmp_path / "cells"))
         done = subprocess.run(command, cwd=jobs.ROOT, env=cells, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
-        assert len(list((tmp_path / "cells").glob("*.json"))) == 15
+        assert len(list((tmp_path / "cells").glob("*.json"))) == 12
     for name in (f"{STEM}.pdf", f"{STEM}.png", f"{STEM}.npz", f"executed/{STEM}.ipynb"):
         computed, found = [(output / name).read_bytes() for output in outputs]
         assert computed == found
