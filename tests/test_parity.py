@@ -25,7 +25,7 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 NUMPY_ONLY = {
     "backend": {"namespace", "array_namespace", "common_namespace", "name", "synchronize", "available_memory"}
     | {"require_memory", "largest", "gib", "processors", "device"},  # of namespaces; see test_backend
-    "linalg": {"dim_sym"},
+    "linalg": {"dim_sym", "degrees_of_freedom", "is_complex"},
     "problems": {"streams", "spectrum", "require_rank"},
     "lockstep": {"schedule"},
     # Laws of numbers, drawn over traces that are NumPy's on every backend.
@@ -173,6 +173,7 @@ CASES = {
     "linalg.squared_norm": call("linalg.squared_norm", drawn(2, 3, 4)),
     "linalg.inner": call("linalg.inner", drawn(2, 3, 4), drawn(2, 3, 4, seed=1)),
     "linalg.quotient": call("linalg.quotient", drawn(2, 1, 1), np.array([[[2.0]], [[0.0]]]), otherwise=0.5),
+    "linalg.tangent": call("linalg.tangent", frame(r=2), sym(drawn(2, 6, 6))),
     "linalg.svec": call("linalg.svec", stack()),
     "linalg.smat": call("linalg.smat", drawn(2, 10)),
     "linalg.eigh": lambda xp, dtype: list(call("linalg.eigh", stack())(xp, dtype))[:1],  # vectors have no fixed sign

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator
 
 import wnlib
-from wnlib import continuation, operators
+from wnlib import continuation, linalg, operators
 from wnlib.backend import to_numpy
 
-Point, freedom = continuation.Point, continuation.degrees_of_freedom
+Point, freedom = continuation.Point, linalg.degrees_of_freedom
 
 
 def gaussian(g, *shape, complex=False):

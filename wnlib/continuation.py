@@ -12,6 +12,7 @@ GNMR: Zilber, Nadler, arXiv 2106.12933), growth along the normal space is Rieman
 import math
 from typing import Any, NamedTuple
 
+from wnlib import linalg
 from wnlib.backend import array_namespace
 from wnlib.linalg import eigh, mH, squared_norm, sym
 
@@ -50,23 +51,11 @@ def origin(E):
     return Point(E[:, :0], theta, mH(E)[:, :0])
 
 
-def degrees_of_freedom(p, q, r, hermitian, field=1):
-    """Return the real dimension of the matrices (p, q) of rank r; `field` is 2 for complex ones, else 1.
-
-    Real symmetric r(2p − r + 1)/2, complex Hermitian r(2p − r), p×q matrices field·r(p + q − r).
-    """
-    if hermitian:
-        return r * (2 * p - r) if field == 2 else r * (2 * p - r + 1) // 2
-    return field * r * (p + q - r)
-
-
 def tangent(point, E, hermitian):
     """Return the projection of E (p, q) on the tangent space at `point`: E less its part orthogonal on both sides."""
     X, _, W = point
     if hermitian:
-        EX = E @ X
-        half = (EX - 0.5 * X @ (mH(X) @ EX)) @ mH(X)
-        return half + mH(half)
+        return linalg.tangent(X, E)
     EW = E @ W
     return X @ (mH(X) @ E) + (EW - X @ (mH(X) @ EW)) @ mH(W)
 
@@ -191,38 +180,34 @@ def trimmed(problem, point, residual):
 
 def _gauss_newton(problem, point, residual, g, enough):
     """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`: conjugate gradients."""
-    step, measured, r = 0.0 * g, 0.0 * residual, -g
-    d, square = r, _norm(r) ** 2
+    step, d, square = 0.0 * g, -g, float(squared_norm(g))
     for _ in range(200):
         Md = problem.forward(d)
         curvature = problem.inner(Md, Md)
         if not curvature > 0:
             break
         t = square / curvature
-        step, measured = step + t * d, measured + t * Md
-        r = -tangent(point, problem.adjoint(residual + measured), problem.hermitian)
-        before, square = square, _norm(r) ** 2
+        step, residual = step + t * d, residual + t * Md
+        g = tangent(point, problem.adjoint(residual), problem.hermitian)
+        before, square = square, float(squared_norm(g))
         if square <= enough**2 or problem.spent():
             break
-        d = r + (square / before) * d
+        d = (square / before) * d - g
     return step
 
 
 def spectral_norm(N, steps):
     """Return ‖N‖₂ of N (p, q) from below, by `steps` of the power method from its largest column."""
     xp = array_namespace(N)
+    Nh = mH(N)
     v = N[:, int(xp.argmax(xp.sum(xp.abs(N) ** 2, axis=0)))][:, None]
-    size = 0.0
     for _ in range(steps):
         norm = _norm(v)
         if not norm > 0:
-            break
-        v = mH(N) @ (v / norm)
-        size = _norm(v)
-        if not size > 0:
-            break
-        v = N @ (v / size)
-    return size
+            return 0.0
+        w = Nh @ (v / norm)
+        v = N @ w
+    return _norm(w)
 
 
 def _leading(N, problem, most):

@@ -16,10 +16,10 @@ def mT(X):
 
 def mH(X):
     """Return the conjugate transpose of every matrix in the stack X (..., m, r), as (..., r, m)."""
-    return mT(array_namespace(X).conj(X) if _is_complex(X.dtype) else X)
+    return mT(array_namespace(X).conj(X) if is_complex(X.dtype) else X)
 
 
-def _is_complex(dtype):
+def is_complex(dtype):
     """Whether the `dtype`, of any backend, is complex."""
     return dtype.kind == "c" if hasattr(dtype, "kind") else "complex" in str(dtype)
 
@@ -49,14 +49,14 @@ def squared_norm(Z):
     xp = array_namespace(Z)
     flat = xp.reshape(Z, (*Z.shape[:-2], Z.shape[-2] * Z.shape[-1]))
     square = xp.vecdot(flat, flat)
-    return xp.real(square) if _is_complex(Z.dtype) else square
+    return xp.real(square) if is_complex(Z.dtype) else square
 
 
 def inner(S, T):
     """Return ⟨S, T⟩ = Re tr(SᴴT) of the matrices in S and T (..., m, r), as (..., 1, 1)."""
     xp = array_namespace(S)
-    total = xp.sum((xp.conj(S) if _is_complex(S.dtype) else S) * T, axis=(-2, -1), keepdims=True)
-    return xp.real(total) if _is_complex(total.dtype) else total
+    total = xp.sum((xp.conj(S) if is_complex(S.dtype) else S) * T, axis=(-2, -1), keepdims=True)
+    return xp.real(total) if is_complex(total.dtype) else total
 
 
 def quotient(above, below, otherwise):
@@ -67,9 +67,29 @@ def quotient(above, below, otherwise):
     return xp.where(positive, above / xp.where(positive, below, one), otherwise * one)
 
 
+def tangent(X, E):
+    """Return the projection of Hermitian E (..., m, m) on the tangent space at XΘXᴴ of the matrices of its rank.
+
+    That is E without its part orthogonal to X (..., m, r) on both sides.
+    """
+    EX, Xh = E @ X, mH(X)
+    half = (EX - X @ (0.5 * (Xh @ EX))) @ Xh
+    return half + mH(half)
+
+
 def dim_sym(m):
     """Return d = m(m+1)/2, the dimension of the symmetric m×m matrices."""
     return m * (m + 1) // 2
+
+
+def degrees_of_freedom(p, q, r, hermitian, field=1):
+    """Return the real dimension of the matrices (p, q) of rank r; `field` is 2 for complex ones, else 1.
+
+    Real symmetric r(2p − r + 1)/2, complex Hermitian r(2p − r), p×q matrices field·r(p + q − r).
+    """
+    if hermitian:
+        return r * (2 * p - r) if field == 2 else r * (2 * p - r + 1) // 2
+    return field * r * (p + q - r)
 
 
 def svec(S):

@@ -10,7 +10,7 @@ import numpy as np
 
 from wnlib import continuation, progress, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import inner, squared_norm, sym
+from wnlib.linalg import degrees_of_freedom, inner, is_complex, squared_norm, sym
 from wnlib.operators.given import given
 
 # How a point was accepted (see `continuation.path`) where the answer can be relied on.
@@ -235,8 +235,8 @@ class _Problem:
     def forward(self, Z):
         """M(Z) (n,)."""
         self.meter.products += 0.5
-        w, xp = self._forward(Z), array_namespace(self.y)
-        return xp.real(w) if self.real and xp.isdtype(w.dtype, "complex floating") else w
+        w = self._forward(Z)
+        return array_namespace(w).real(w) if self.real and is_complex(w.dtype) else w
 
     def adjoint(self, w):
         """M*(w) (p, q), its Hermitian part where A is Hermitian; asked twice in a row for one w it is kept."""
@@ -272,7 +272,7 @@ class _Problem:
         return xp.asarray(w, dtype=xp.float64 if xp.finfo(self.y.dtype).bits == 64 else xp.float32)
 
     def freedom(self, r):
-        return continuation.degrees_of_freedom(*self.shape, r, self.hermitian, self.field)
+        return degrees_of_freedom(*self.shape, r, self.hermitian, self.field)
 
     def spread(self, r, residual):
         """The standard deviation of the noise on a measurement that a residual at rank r tells of; NaN if nothing."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from wnlib import validate
+from wnlib import linalg, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import svec
 
@@ -14,7 +14,7 @@ QUADRATURE = 400  # nodes of a Gauss rule for Marchenko–Pastur's law
 def degrees_of_freedom(m, r):
     """Return r(2m − r + 1)/2, the dimension of the symmetric m×m matrices of rank r."""
     validate.integer("r", r, 0, validate.integer("m", m, 1), f"at most m = {m}")
-    return r * (2 * m - r + 1) // 2
+    return linalg.degrees_of_freedom(m, m, r, True)
 
 
 def reached_dimensions(m, r, r_A):

@@ -1,9 +1,10 @@
 """The frontier of samples: how few Gaussian measurements each method recovers A from. The cells of sample_frontier.
 
-A cell is one method on a few trials of one problem. Recovered is A where every singular value is: ‖Z − A‖_F ≤
-σ_{r_A}/100, within a number of products with M*M.
+A cell is a few trials of one problem, and all methods are tried on the same data. Recovered is A where every singular
+value is: ‖Z − A‖_F ≤ σ_{r_A}/100, within a number of products with M*M.
 """
 
+import math
 import warnings
 
 import numpy as np
@@ -17,6 +18,7 @@ from wnlib.recovery import recover
 NEAR = 0.01  # ‖Z − A‖_F / σ_{r_A}
 SYSTEMS = 60  # linear systems that IRLS may solve
 WIDER = 2  # columns over r_A where the rank is not told
+LAP = 100  # products, after each of which the trials that are decided are dropped
 
 
 def _driven(make):
@@ -24,57 +26,70 @@ def _driven(make):
 
     def solve(M, A, n, r, rng, products, tolerance):
         b = operators.data(M, A)
-        step, start = make(b, n, r, rng)
-        run = {"": lockstep.Run(step, start, b, A)}
-        each = int(lockstep.run(M, run, 1)[""].products[-1])
-        steps = max(1, products // each)
-        trace = lockstep.run(M, run, steps, record=np.arange(0, steps + 1, -(-8 // each)), tolerance=tolerance)[""]
-        return np.where(trace.status == lockstep.Status.CONVERGED, each * trace.ended, np.inf)
+        step, state = make(b, n, r, rng)
+        each = int(lockstep.run(M, {"": lockstep.Run(step, state, b, A)}, 1)[""].products[-1])
+        spent, left = np.full(A.shape[0], np.inf), np.arange(A.shape[0])
+        for first in range(0, products // each, max(1, LAP // each)):
+            steps = min(max(1, LAP // each), products // each - first)
+            every = {"record": np.arange(0, steps + 1, -(-8 // each)), "tolerance": tolerance}
+            trace = lockstep.run(M, {"": lockstep.Run(step, state, b, A)}, steps, **every)[""]
+            found = trace.status == lockstep.Status.CONVERGED
+            spent[left[found]] = each * (first + trace.ended[found])
+            going_on = np.flatnonzero(trace.status == lockstep.Status.MAX_STEPS)
+            if not going_on.size:
+                break
+            left, state = left[going_on], type(state)(*(_members(field, going_on) for field in trace.state))
+            if going_on.size < A.shape[0]:
+                M, b, A = operators.Dense(_members(M.matrix, going_on)), _members(b, going_on), _members(A, going_on)
+        return spent
 
     return solve
 
 
-def _nothing(b):
-    return array_namespace(b).zeros_like(b)
+def _members(stack, which):
+    xp = array_namespace(stack)
+    return xp.take(stack, xp.asarray(which), axis=0)
+
+
+def _start(kind, b, r, rng, *scale):
+    return kind(b.shape[-1], r, rng, *scale, array_namespace(b))
 
 
 def _leading(b, r):
     X = array_namespace(b).linalg.eigh(b)[1][..., -r:]
-    return peers.Thresholded(X, 0 * b[..., :r, :r], _nothing(b), _nothing(b))
+    return peers.Thresholded(X, 0 * b[..., :r, :r], 0 * b, 0 * b)
 
 
 def irls(M, A, n, r, rng, products, tolerance):
-    """Return how many systems MatrixIRLS (Kümmerle, Mayrink Verdun 2021, ICML) solves for each A; inf: not enough.
+    """Return how many systems IRLS (Kümmerle, Sigl 2018, JMLR) solves for each A; inf: SYSTEMS were not enough.
 
-    Z₊ minimises ⟨Z, L⁻¹ZL⁻¹⟩ where M(Z) = y, with L = |Z| raised to at least ε, ε = min(ε₋, σ_{r+1}(Z)): it is told r.
-    So Z₊ = L M*(w) L, where w solves an n×n system. M's matrix (trials, n, d) is needed.
+    Z₊ minimises ⟨Z, L⁻¹ZL⁻¹⟩ where M(Z) = y, with L = (Z² + ε²I)^{1/2}, ε = min(ε₋, σ_{r+1}(Z)): it is told r. So
+    Z₊ = SVS, S = L^{1/2}, V the least of those with M(SVS) = y. M's matrix (trials, n, d) is needed.
     """
     solved = np.full(A.shape[0], np.inf)
     for trial, (rows, truth) in enumerate(zip(to_numpy(M.matrix), to_numpy(A), strict=True)):
-        y, L, eps = rows @ svec(truth), np.eye(M.m), np.inf
+        y, S, eps = rows @ svec(truth), np.eye(M.m), np.inf
         for k in range(SYSTEMS):
-            weighted = svec(L @ smat(rows) @ L)
-            Z = smat(np.linalg.lstsq(rows @ weighted.T, y, rcond=None)[0] @ weighted)
+            Q, R = np.linalg.qr(svec(S @ smat(rows) @ S).T)
+            Z = S @ smat(Q @ np.linalg.solve(R.T, y)) @ S
             if np.sum((Z - truth) ** 2) <= tolerance:
                 solved[trial] = k + 1
                 break
             values, V = np.linalg.eigh(Z)
             eps = min(eps, np.sort(np.abs(values))[-r - 1])
-            L = (V * np.maximum(np.abs(values), eps)) @ V.T
+            S = (V * (values**2 + eps**2) ** 0.25) @ V.T
     return solved
 
 
 def recovered(M, A, n, r, rng, products, tolerance):
     """Return the products that wnlib.recover spends on each A, told that there is no noise; inf: not found."""
     spent = np.full(A.shape[0], np.inf)
-    if n <= laws.degrees_of_freedom(M.m, 1):  # it refuses
-        return spent
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of what is not found
         for trial in range(A.shape[0]):
-            own = operators.Dense(M.matrix[trial, ...])
-            found = recover(own, own.measure(A[trial, ...]), noise_std=0.0, max_products=products)
-            if float(squared_norm(found.matrix - A[trial, ...])) <= tolerance:
+            rows, truth = M.matrix[trial, ...], A[trial, ...]
+            found = recover(smat(rows), rows @ svec(truth), noise_std=0.0, max_products=products)
+            if float(squared_norm(found.matrix - truth)) <= tolerance:
                 spent[trial] = found.products
     return spent
 
@@ -82,73 +97,66 @@ def recovered(M, A, n, r, rng, products, tolerance):
 # A method is one entry: a function of (M, A, n, r, rng, products, tolerance) that gives the products spent on each A.
 METHODS = {
     "PWN1": _driven(
-        lambda b, n, r, rng: (
-            methods.one_product_weight_normalization(),
-            methods.start_conjugate(b.shape[-1], r, rng, array_namespace(b)),
-        )
+        lambda b, n, r, rng: (methods.one_product_weight_normalization(), _start(methods.start_conjugate, b, r, rng))
     ),
     "PWN": _driven(
         lambda b, n, r, rng: (
             methods.preconditioned_weight_normalization(mu="exact"),
-            methods.start_directed(b.shape[-1], r, rng, array_namespace(b)),
+            _start(methods.start_directed, b, r, rng),
         )
     ),
     "WN": _driven(
-        lambda b, n, r, rng: (
-            methods.weight_normalization(1.0, 0.5),
-            methods.start_directed(b.shape[-1], r, rng, array_namespace(b)),
-        )
+        lambda b, n, r, rng: (methods.weight_normalization(1.0, 0.5), _start(methods.start_directed, b, r, rng))
     ),
     "GD, small start": _driven(
-        lambda b, n, r, rng: (
-            methods.gradient_descent(0.2),
-            methods.start_factored(b.shape[-1], r, rng, 1e-3, array_namespace(b)),
-        )
+        lambda b, n, r, rng: (methods.gradient_descent(0.2), _start(methods.start_factored, b, r, rng, 1e-3))
     ),
     "Gauss–Newton": _driven(lambda b, n, r, rng: (peers.gauss_newton(30), _leading(b, r))),
     "IRLS": irls,
     "recover": recovered,
     "AMP": _driven(
-        lambda b, n, r, rng: (
-            peers.approximate_message_passing(n),
-            peers.Passed(_nothing(b), _nothing(b), _nothing(b)[..., :1, :1]),
-        )
+        lambda b, n, r, rng: (peers.approximate_message_passing(n), peers.Passed(0 * b, 0 * b, 0 * b[..., :1, :1]))
     ),
 }
-TOLD, UNTOLD = (
-    [name for name in METHODS if name not in untold] for untold in (("AMP", "recover"), ("IRLS",))
-)  # of the rank
+TOLD = [name for name in METHODS if name not in ("AMP", "recover")]  # of the rank
+UNTOLD = [name for name in METHODS if name != "IRLS"]
+ROWS = [(name, True) for name in TOLD] + [(name, False) for name in UNTOLD]
 SLOW = ("WN", "GD, small start")  # they need κ² products, or κ: not run where κ² exceeds their budget
-PATIENT = (*SLOW, "recover")  # with a budget of their own, products_slow
+# n over the dof, the largest where these are tried: all trials recover A well below.
+FROM = {("IRLS", True): 1.35, ("Gauss–Newton", True): 2.0, ("recover", False): 2.0}
 
 
-def samples(m, r_A, points):
-    """Return `points` numbers of measurements, geometric, from A's degrees of freedom to four times them, or d."""
-    low = laws.degrees_of_freedom(m, r_A)
-    return np.unique(np.round(np.geomspace(1.02 * low, min(4 * low, dim_sym(m)), points)).astype(int)).tolist()
+def samples(m, r_A, factors):
+    """Return the numbers of measurements that are `factors` times A's degrees of freedom, d at most, ascending."""
+    dof = laws.degrees_of_freedom(m, r_A)
+    return sorted({min(math.ceil(validate.real("factors", f, 1) * dof), dim_sym(m)) for f in factors})
 
 
 def cells(
-    *, m, true_ranks, m_large, true_ranks_large, kappas, points, trials, batch, products, products_slow, seed, backend
-):
+    *, m, true_ranks, m_large, true_ranks_large, kappas, factors, trials, trials_large, trials_slow, duels, pairs,
+    batch, products, products_slow, seed, backend,
+):  # fmt: skip
     """Return the cells (function, parameters, work) for the parameters of sample_frontier.
 
-    `least` for each m, r_A, κ (1 at rank one), with r = r_A told and with r = 2r_A, method and batch of trials.
-    Raises ValueError or TypeError for parameters out of range.
+    For each m, r_A, κ (1 at rank one): `spent` for each batch of `trials`, and `duel` for each of `duels`, n over the
+    degrees of freedom, and batch of `pairs`. Raises ValueError or TypeError for parameters out of range.
     """
-    counts = {"points": points, "trials": trials, "batch": batch, "products": products, "products_slow": products_slow}
-    for name, value in counts.items():
+    counts = {"trials": trials, "trials_large": trials_large, "trials_slow": trials_slow, "pairs": pairs}
+    for name, value in {**counts, "batch": batch, "products": products, "products_slow": products_slow}.items():
         validate.integer(name, value, 1)
     here, listed = wnlib.backend.name(wnlib.backend.namespace(backend)), []
     for size, r_A, kappa in settings(m, true_ranks, m_large, true_ranks_large, kappas):
-        for method, told in [(x, True) for x in TOLD] + [(x, False) for x in UNTOLD]:
-            if method in SLOW and kappa**2 > products_slow:
-                continue
-            for first in range(0, trials, batch):
-                asked = {"method": method, "m": size, "r_A": r_A, "r": r_A if told else WIDER * r_A, "kappa": kappa}
-                asked |= {"points": points, "first": first, "trials": min(batch, trials - first), "seed": seed}
-                asked |= {"products": products_slow if method in PATIENT else products, "backend": here}
-                listed.append((least, asked, asked["trials"] * r_A * size**3))
+        shared = {"m": size, "r_A": r_A, "kappa": kappa, "products": products, "products_slow": products_slow}
+        shared |= {"seed": seed, "backend": here}
+        samples(size, r_A, [*factors, *duels])
+        count = trials if size == m else trials_large
+        for first in range(0, count, batch):
+            asked = {"factors": factors, "first": first, "trials": min(batch, count - first), "slow": trials_slow}
+            listed.append((spent, shared | asked, 10 * asked["trials"] * r_A * size**3))
+        for factor in duels:
+            for first in range(0, pairs, batch):
+                asked = {"factor": factor, "first": first, "trials": min(batch, pairs - first)}
+                listed.append((duel, shared | asked, asked["trials"] * r_A * size**3))
     return listed
 
 
@@ -164,26 +172,60 @@ def settings(m, true_ranks, m_large, true_ranks_large, kappas):
     return listed
 
 
-def least(*, method, m, r_A, r, kappa, points, first, trials, products, seed, backend):
-    """Return the least n from which each trial recovers A, found by bisection: {"least", "products"}, lists.
-
-    "least" is its place in `samples`, their number for none. A smaller n keeps the first measurements of a larger one,
-    and a trial is taken to recover from all n above one that it recovers from: so is the data's worth, if not every
-    method's luck. "products" are those spent at the first n tried, the middle one, −1 where it failed.
-    """
+def _attempts(m, n, r_A, kappa, first, trials, seed, backend):
+    """A function that tries a method on some of the trials: products (members,), −1 where it does not recover A."""
     xp = wnlib.backend.namespace(backend)
-    numbers = samples(m, r_A, points)
-    low, high, spent = np.zeros(trials, dtype=int), np.full(trials, len(numbers)), None
-    while np.any(low < high):
-        middle = (low + high) // 2
-        for k in np.unique(middle[low < high]):
-            members = np.flatnonzero((middle == k) & (low < high))
-            role = problems.streams(seed, first + trials)
-            truth, operator, start = ([role_[first + i] for i in members] for role_ in role[:3])
-            A = problems.truth(m, problems.spectrum(r_A, kappa), truth, xp).A
-            M = operators.operator("dense", m, numbers[k], operator, xp)
-            found = METHODS[method](M, A, numbers[k], r, start, products, (NEAR / kappa) ** 2)
-            spent = found if spent is None else spent
-            high[members] = np.where(np.isfinite(found), k, high[members])
-            low[members] = np.where(np.isfinite(found), low[members], k + 1)
-    return {"least": high.tolist(), "products": np.where(np.isfinite(spent), spent, -1).tolist()}
+    truth, operator, _, _ = (role[first:] for role in problems.streams(seed, first + trials))
+    A = problems.truth(m, problems.spectrum(r_A, kappa), truth, xp).A
+    M = operators.operator("dense", m, n, operator, xp)
+
+    def attempt(method, told, members, products, products_slow):
+        start = problems.streams(seed, first + trials).start[first:]
+        budget = products_slow if method in (*SLOW, "recover") else products // 2 if method == "AMP" else products
+        own = M if members.size == trials else operators.Dense(_members(M.matrix, members))
+        r, start = r_A if told else WIDER * r_A, [start[i] for i in members]
+        found = METHODS[method](own, _members(A, members), n, r, start, budget, (NEAR / kappa) ** 2)
+        return np.where(np.isfinite(found), found, -1)
+
+    return attempt
+
+
+def spent(*, m, r_A, kappa, factors, first, trials, slow, products, products_slow, seed, backend):
+    """Return the products that each of ROWS recovers A with, {"products": row → n → trial}, −1 where it does not.
+
+    Going down the `samples`, a method is tried on the trials that it has recovered A in so far. A smaller n keeps the
+    first measurements of a larger one: so is the data's worth monotone, if not every method's luck. SLOW methods are
+    tried on the trials before number `slow` only.
+    """
+    numbers, dof = samples(m, r_A, factors), laws.degrees_of_freedom(m, r_A)
+    few = np.arange(max(0, min(trials, slow - first)) if kappa**2 <= products_slow else 0)
+    left = {row: few if row[0] in SLOW else np.arange(trials) for row in ROWS}
+    found = {row: np.full((len(numbers), members.size), -1.0) for row, members in left.items()}
+    for k, n in reversed(list(enumerate(numbers))):
+        attempt = _attempts(m, n, r_A, kappa, first, trials, seed, backend)
+        for row, members in left.items():
+            if members.size and n <= FROM.get(row, math.inf) * dof + 1:
+                found[row][k, members] = tried = attempt(*row, members, products, products_slow)
+                left[row] = members[tried >= 0]
+    return {"products": [each.tolist() for each in found.values()]}
+
+
+def duel(*, m, r_A, kappa, factor, first, trials, products, products_slow, seed, backend):
+    """Return in how many trials recover finds A, and by how many each peer not told the rank leads: {name: number}.
+
+    Where recover finds A no peer can lead, so these are tried where it does not; and one that finds A there, on all
+    the others too. 0 stands for a peer that does not lead.
+    """
+    (n,) = samples(m, r_A, [factor])
+    attempt = _attempts(m, n, r_A, kappa, first, trials, seed, backend)
+
+    def hits(method, members):
+        return int(np.sum(attempt(method, False, members, products, products_slow) >= 0)) if members.size else 0
+
+    won = attempt("recover", False, np.arange(trials), products, products_slow) >= 0
+    counts = {"recover": int(won.sum())}
+    for peer in UNTOLD:
+        if peer != "recover" and (peer not in SLOW or kappa**2 <= products_slow):
+            lead = hits(peer, np.flatnonzero(~won))
+            counts[peer] = lead and lead + hits(peer, np.flatnonzero(won)) - counts["recover"]
+    return counts

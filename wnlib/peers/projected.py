@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from wnlib import validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import eigh, eye_like, inner, mH, quotient
+from wnlib.linalg import eigh, eye_like, inner, mH, quotient, tangent
 from wnlib.methods import Directed
 
 SEMICIRCLE_MEDIAN = 0.40397275  # of |λ|, for eigenvalues that fill [−1, 1] as a semicircle
@@ -59,7 +59,7 @@ def normalized_iterative_hard_thresholding(momentum=0.0):
     def step(state):
         Z, X = state.estimate, state.X
         E = yield Z
-        G = _tangent(X, E)
+        G = tangent(X, E)
         MMG = (yield Z + G) - E
         eta = quotient(inner(G, G), inner(G, MMG), 0.0)
         X, Theta = _hard_threshold(Z - eta * E + momentum * state.W, X.shape[-1])
@@ -78,8 +78,8 @@ def conjugate_gradient_iterative_hard_thresholding():
     def step(state):
         Z, X = state.estimate, state.X
         E = yield Z
-        G = -_tangent(X, E)
-        W = G - quotient(inner(G, state.MMW), inner(state.W, state.MMW), 0.0) * _tangent(X, state.W)
+        G = -tangent(X, E)
+        W = G - quotient(inner(G, state.MMW), inner(state.W, state.MMW), 0.0) * tangent(X, state.W)
         MMW = (yield Z + W) - E
         X, Theta = _hard_threshold(Z + quotient(inner(G, W), inner(W, MMW), 0.0) * W, X.shape[-1])
         return Thresholded(X, Theta, W, MMW)
@@ -100,10 +100,10 @@ def gauss_newton(iterations):
     def step(state):
         Z, X = state.estimate, state.X
         E = yield Z
-        G = W = -_tangent(X, E)
+        G = W = -tangent(X, E)
         D, size = 0 * G, inner(G, G)
         for _ in range(iterations):
-            H = _tangent(X, (yield Z + W) - E)  # P_T M*M(W)
+            H = tangent(X, (yield Z + W) - E)  # P_T M*M(W)
             t = quotient(size, inner(W, H), 0.0)
             D, G, before = D + t * W, G - t * H, size
             size = inner(G, G)
@@ -145,10 +145,3 @@ def _hard_threshold(Z, r):
     values, vectors = eigh(Z)
     values = xp.where(values[..., -r:] < 0, xp.zeros_like(values[..., -r:]), values[..., -r:])
     return vectors[..., -r:], values[..., None] * eye_like(Z[..., :r, :r])
-
-
-def _tangent(X, E):
-    """The projection of E on the tangent space at XΘXᵀ: E without its part on both sides orthogonal to X."""
-    EX = E @ X
-    XXE = X @ mH(EX)
-    return XXE + mH(XXE) - X @ (mH(X) @ EX) @ mH(X)
