@@ -35,27 +35,18 @@ def stream():
 
 
 class _Patient:
-    """A stream whose other end may go, or refuse, at any time."""
+    """A stream whose other end may go, or refuse, at any time: what it cannot do gives None."""
 
     encoding = "utf-8"
 
     def __init__(self, stream):
         self._stream = stream
 
-    def _try(self, name, *arguments):
-        try:
-            return getattr(self._stream, name)(*arguments)
-        except (OSError, ValueError, AttributeError):
-            return None
+    def __getattr__(self, name):
+        def call(*arguments):
+            try:
+                return getattr(self._stream, name)(*arguments)
+            except (OSError, ValueError, AttributeError):
+                return None
 
-    def write(self, text):
-        return self._try("write", text)
-
-    def flush(self):
-        return self._try("flush")
-
-    def isatty(self):
-        return bool(self._try("isatty"))
-
-    def fileno(self):
-        return self._stream.fileno()
+        return call

@@ -2,4 +2,5 @@
 
 complexity   recovery over measurements and columns (notebook sample_complexity)
 frontier     the fewest measurements of each method (notebook sample_frontier)
+trials       side by side, leaving once they are decided
 """

@@ -7,14 +7,14 @@ Trial i has the same truth and starts at every n, and the same draws however man
 import numpy as np
 
 import wnlib.backend
-from wnlib import laws, lockstep, methods, operators, problems, validate
+from wnlib import laws, methods, operators, problems, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import dim_sym, mT, squared_norm
+from wnlib.maps.trials import arrivals
 
 RECOVERED = 1e-3  # ‖Z − A‖_F / ‖A‖_F
 RECORDED = 20  # steps between looks at the error
 LOOK = 60  # steps after which the trials that are through leave
-ELSEWHERE = 1e-5  # ‖M*(M(Z) − y)‖_F / ‖A‖_F, below which Z fits the data, be it A or not
 POWER_STEPS = 120  # by then the projected power iterations have flattened out
 
 
@@ -99,38 +99,20 @@ def recover(*, m, r_A, n, ranks, kappas, steps, alpha, first, trials, seed, back
         "PWN1": (methods.one_product_weight_normalization(), conjugate),
         "GD": (methods.gradient_descent(0.2), small),
     }
+
+    def arrived(step, start, k, budget):
+        tolerance = float(RECOVERED**2 * np.sum(sigma[k] ** 2))
+        at = arrivals(M, step, start, None, A[:, k, ...], budget, tolerance, RECORDED, LOOK)
+        return np.where(np.isfinite(at), at, -1).astype(int).tolist()
+
     return {
         "steps": {
             method: [
-                [_recovered(M, step, start, A[:, k, ...], budget).tolist() for start in starts.values()]
-                for k, budget in enumerate(steps[method])
+                [arrived(step, start, k, budget) for start in starts.values()] for k, budget in enumerate(steps[method])
             ]
             for method, (step, starts) in kinds.items()
         }
     }
-
-
-def _recovered(M, step, state, A, budget):
-    """The recorded step at which each trial first recovers A (trials,), −1 where it does not."""
-    xp = array_namespace(A)
-    size = squared_norm(A)
-    tolerance = RECOVERED**2 * float(size[0])  # of one spectrum: the same for all
-    found, on, begin = np.full(A.shape[0], -1), np.arange(A.shape[0]), 0
-    while on.size and begin < budget:
-        here = xp.asarray(on)
-        few, left = M.members(here), xp.take(A, here, axis=0)
-        count = min(LOOK, budget - begin)
-        run = lockstep.Run(step, state, None, left)
-        record = np.arange(0, count + 1, RECORDED)
-        trace = lockstep.run(few, {"": run}, count, record=record, tolerance=tolerance)[""]
-        recovered = trace.status == lockstep.Status.CONVERGED
-        found[on[recovered]] = begin + trace.ended[recovered]
-        (E,) = few.normal(trace.state.estimate - left)
-        fits = to_numpy(squared_norm(E)) <= ELSEWHERE**2 * to_numpy(size)[on]
-        keep = np.flatnonzero((trace.status == lockstep.Status.MAX_STEPS) & ~fits)
-        state = type(state)(*(xp.take(x, xp.asarray(keep), axis=0) for x in trace.state))
-        on, begin = on[keep], begin + count
-    return found
 
 
 def rip(*, m, n, k, starts, seed, backend):

@@ -13,6 +13,7 @@ import wnlib.backend
 from wnlib import laws, lockstep, methods, operators, peers, problems, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import dim_sym, smat, squared_norm, svec
+from wnlib.maps.trials import arrivals, members
 from wnlib.recovery import recover
 
 NEAR = 0.01  # ‖Z − A‖_F / σ_{r_A}
@@ -21,43 +22,30 @@ WIDER = 2  # columns over r_A where the rank is not told
 LAP = 100  # products, after each of which the trials that are decided are dropped
 
 
-def _driven(make):
-    """The method whose step and start are make(M*(y), n, r, rng): it gives the products (trials,), inf for never."""
+def _driven(step, start):
+    """The method whose step is step(n), from start(M*(y), r, rng): it gives the products (trials,), inf for never."""
 
     def solve(M, A, n, r, rng, products, tolerance):
         b = operators.data(M, A)
-        step, state = make(b, n, r, rng)
-        each = int(lockstep.run(M, {"": lockstep.Run(step, state, b, A)}, 1)[""].products[-1])
-        spent, left = np.full(A.shape[0], np.inf), np.arange(A.shape[0])
-        for first in range(0, products // each, max(1, LAP // each)):
-            steps = min(max(1, LAP // each), products // each - first)
-            every = {"record": np.arange(0, steps + 1, -(-8 // each)), "tolerance": tolerance}
-            trace = lockstep.run(M, {"": lockstep.Run(step, state, b, A)}, steps, **every)[""]
-            found = trace.status == lockstep.Status.CONVERGED
-            spent[left[found]] = each * (first + trace.ended[found])
-            going_on = np.flatnonzero(trace.status == lockstep.Status.MAX_STEPS)
-            if not going_on.size:
-                break
-            left, state = left[going_on], type(state)(*(_members(field, going_on) for field in trace.state))
-            if going_on.size < A.shape[0]:
-                M, b, A = operators.Dense(_members(M.matrix, going_on)), _members(b, going_on), _members(A, going_on)
-        return spent
+        moves, state = step(n), start(b, r, rng)
+        each = int(lockstep.run(M, {"": lockstep.Run(moves, state, b, A)}, 1)[""].products[-1])
+        every, lap = -(-8 // each), max(1, LAP // each)
+        return each * arrivals(M, moves, state, b, A, products // each, tolerance, every, lap)
 
     return solve
 
 
-def _members(stack, which):
-    xp = array_namespace(stack)
-    return xp.take(stack, xp.asarray(which), axis=0)
+def _random(kind, *scale):
+    return lambda b, r, rng: kind(b.shape[-1], r, rng, *scale, array_namespace(b))
 
 
-def _start(kind, b, r, rng, *scale):
-    return kind(b.shape[-1], r, rng, *scale, array_namespace(b))
-
-
-def _leading(b, r):
+def _leading(b, r, rng):
     X = array_namespace(b).linalg.eigh(b)[1][..., -r:]
     return peers.Thresholded(X, 0 * b[..., :r, :r], 0 * b, 0 * b)
+
+
+def _nothing(b, r, rng):
+    return peers.Passed(0 * b, 0 * b, 0 * b[..., :1, :1])
 
 
 def irls(M, A, n, r, rng, products, tolerance):
@@ -96,27 +84,14 @@ def recovered(M, A, n, r, rng, products, tolerance):
 
 # A method is one entry: a function of (M, A, n, r, rng, products, tolerance) that gives the products spent on each A.
 METHODS = {
-    "PWN1": _driven(
-        lambda b, n, r, rng: (methods.one_product_weight_normalization(), _start(methods.start_conjugate, b, r, rng))
-    ),
-    "PWN": _driven(
-        lambda b, n, r, rng: (
-            methods.preconditioned_weight_normalization(mu="exact"),
-            _start(methods.start_directed, b, r, rng),
-        )
-    ),
-    "WN": _driven(
-        lambda b, n, r, rng: (methods.weight_normalization(1.0, 0.5), _start(methods.start_directed, b, r, rng))
-    ),
-    "GD, small start": _driven(
-        lambda b, n, r, rng: (methods.gradient_descent(0.2), _start(methods.start_factored, b, r, rng, 1e-3))
-    ),
-    "Gauss–Newton": _driven(lambda b, n, r, rng: (peers.gauss_newton(30), _leading(b, r))),
+    "PWN1": _driven(lambda n: methods.one_product_weight_normalization(), _random(methods.start_conjugate)),
+    "PWN": _driven(lambda n: methods.preconditioned_weight_normalization(mu="exact"), _random(methods.start_directed)),
+    "WN": _driven(lambda n: methods.weight_normalization(1.0, 0.5), _random(methods.start_directed)),
+    "GD, small start": _driven(lambda n: methods.gradient_descent(0.2), _random(methods.start_factored, 1e-3)),
+    "Gauss–Newton": _driven(lambda n: peers.gauss_newton(30), _leading),
     "IRLS": irls,
     "recover": recovered,
-    "AMP": _driven(
-        lambda b, n, r, rng: (peers.approximate_message_passing(n), peers.Passed(0 * b, 0 * b, 0 * b[..., :1, :1]))
-    ),
+    "AMP": _driven(peers.approximate_message_passing, _nothing),
 }
 TOLD = [name for name in METHODS if name not in ("AMP", "recover")]  # of the rank
 UNTOLD = [name for name in METHODS if name != "IRLS"]
@@ -179,12 +154,11 @@ def _attempts(m, n, r_A, kappa, first, trials, seed, backend):
     A = problems.truth(m, problems.spectrum(r_A, kappa), truth, xp).A
     M = operators.operator("dense", m, n, operator, xp)
 
-    def attempt(method, told, members, products, products_slow):
+    def attempt(method, told, which, products, products_slow):
         start = problems.streams(seed, first + trials).start[first:]
         budget = products_slow if method in (*SLOW, "recover") else products // 2 if method == "AMP" else products
-        own = M if members.size == trials else operators.Dense(_members(M.matrix, members))
-        r, start = r_A if told else WIDER * r_A, [start[i] for i in members]
-        found = METHODS[method](own, _members(A, members), n, r, start, budget, (NEAR / kappa) ** 2)
+        r, start = r_A if told else WIDER * r_A, [start[i] for i in which]
+        found = METHODS[method](M.members(which), members(A, which), n, r, start, budget, (NEAR / kappa) ** 2)
         return np.where(np.isfinite(found), found, -1)
 
     return attempt
@@ -200,13 +174,13 @@ def spent(*, m, r_A, kappa, factors, first, trials, slow, products, products_slo
     numbers, dof = samples(m, r_A, factors), laws.degrees_of_freedom(m, r_A)
     few = np.arange(max(0, min(trials, slow - first)) if kappa**2 <= products_slow else 0)
     left = {row: few if row[0] in SLOW else np.arange(trials) for row in ROWS}
-    found = {row: np.full((len(numbers), members.size), -1.0) for row, members in left.items()}
+    found = {row: np.full((len(numbers), which.size), -1.0) for row, which in left.items()}
     for k, n in reversed(list(enumerate(numbers))):
         attempt = _attempts(m, n, r_A, kappa, first, trials, seed, backend)
-        for row, members in left.items():
-            if members.size and n <= FROM.get(row, math.inf) * dof + 1:
-                found[row][k, members] = tried = attempt(*row, members, products, products_slow)
-                left[row] = members[tried >= 0]
+        for row, which in left.items():
+            if which.size and n <= FROM.get(row, math.inf) * dof + 1:
+                found[row][k, which] = tried = attempt(*row, which, products, products_slow)
+                left[row] = which[tried >= 0]
     return {"products": [each.tolist() for each in found.values()]}
 
 
@@ -219,8 +193,8 @@ def duel(*, m, r_A, kappa, factor, first, trials, products, products_slow, seed,
     (n,) = samples(m, r_A, [factor])
     attempt = _attempts(m, n, r_A, kappa, first, trials, seed, backend)
 
-    def hits(method, members):
-        return int(np.sum(attempt(method, False, members, products, products_slow) >= 0)) if members.size else 0
+    def hits(method, which):
+        return int(np.sum(attempt(method, False, which, products, products_slow) >= 0)) if which.size else 0
 
     won = attempt("recover", False, np.arange(trials), products, products_slow) >= 0
     counts = {"recover": int(won.sum())}

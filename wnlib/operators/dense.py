@@ -35,10 +35,10 @@ class Dense:
 
     def members(self, which):
         """Return the operator of some members of a stack of one axis: `which`, an integer array; nothing is drawn."""
-        few, take = copy.copy(self), array_namespace(self.matrix).take
-        few.matrix = take(self.matrix, which, axis=0)
+        few, xp = copy.copy(self), array_namespace(self.matrix)
+        few.matrix = xp.take(self.matrix, xp.asarray(which), axis=0)
         few.stack = tuple(few.matrix.shape[:-2])
-        few._gram = None if self._gram is None else take(self._gram, which, axis=0)
+        few._gram = None if self._gram is None else xp.take(self._gram, xp.asarray(which), axis=0)
         return few
 
     @property
