@@ -181,6 +181,20 @@ def test_success_tells_the_truth():
         assert wnlib.recover(M, np.sum(M * general, axis=(1, 2)), hermitian=False).success
 
 
+def test_a_residual_is_not_taken_for_noise_where_something_tells_otherwise():
+    M, y, _ = problem(14, 2, 6, 1)
+    for told, wrong, options in (
+        ("leave psd out, or check the sign of y", -y, {"psd": True}),
+        ("no matrix is seen in y", np.random.default_rng(0).permutation(y), {}),
+    ):
+        with pytest.warns(RuntimeWarning, match=told):
+            assert not wnlib.recover(M, wrong, max_products=400, **options).success
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        noisy = y + 0.3 * np.std(y) * np.random.default_rng(0).standard_normal(y.shape)
+        assert wnlib.recover(M, noisy, psd=True).success
+
+
 def test_what_is_known_is_used():
     M, y, _ = problem(10, 2, 2.0, 1)
     assert wnlib.recover(M, y, rank=2).rank == 2

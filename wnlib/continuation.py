@@ -178,6 +178,32 @@ def trimmed(problem, point, residual):
     return point, residual
 
 
+def doubt(problem, point, residual):
+    """Return why a residual that is taken for noise is none, in words; "" where nothing tells.
+
+    Told is what stands out of sign flips: that A is not Hermitian, that it is not positive semidefinite, or, where it
+    does not stand out, that y is of a matrix at all.
+    """
+
+    def beyond(seen, size, w):
+        return seen > STANDS_OUT * max(size(w * problem.signs()) for _ in range(FLIPS))
+
+    def normal(w):
+        E = problem.adjoint(w)
+        return E - tangent(point, E, problem.hermitian)
+
+    xp, y = array_namespace(residual), problem.y
+    if problem.hermitian and beyond(_norm(problem.skew(residual)), lambda w: _norm(problem.skew(w)), residual):
+        return "the residual is that of a matrix not Hermitian: give hermitian=False"
+    if problem.psd:
+        largest = float(xp.max(eigh(sym(normal(residual)))[0]))
+        if beyond(largest, lambda w: spectral_norm(normal(w), 30), residual):
+            return "the residual is that of a matrix not positive semidefinite: leave psd out, or check the sign of y"
+    if not beyond(spectral_norm(problem.adjoint(y), 30), lambda w: spectral_norm(problem.adjoint(w), 30), y):
+        return "no matrix is seen in y: check its order, the shape, and that entries are taken row by row"
+    return ""
+
+
 def _gauss_newton(problem, point, residual, g, enough):
     """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`: conjugate gradients."""
     step, d, square = 0.0 * g, -g, float(squared_norm(g))

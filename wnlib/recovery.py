@@ -10,7 +10,7 @@ import numpy as np
 
 from wnlib import continuation, progress, validate
 from wnlib.backend import array_namespace
-from wnlib.linalg import degrees_of_freedom, inner, is_complex, squared_norm, sym
+from wnlib.linalg import degrees_of_freedom, inner, is_complex, sym
 from wnlib.operators.given import given
 
 # How a point was accepted (see `continuation.path`) where the answer can be relied on.
@@ -57,7 +57,8 @@ def recover(
     callback=None,
     seed=0,
 ):
-    """Return a matrix A of low rank that explains the measurements y_i = ⟨M_i, A⟩ + noise, ⟨M, A⟩ = tr(MᴴA).
+    """Return a matrix A of low rank that explains the measurements y_i = ⟨M_i, A⟩ + noise, ⟨M, A⟩ = tr(MᴴA),
+    or its real part where y is real: numpy.einsum("nij,ij->n", M.conj(), A).
 
     M is an array (n, p, q) of measurement matrices, real or complex; or a pair of functions, M: (p, q) → (n,) and its
     adjoint w ↦ Σ w_i M_i, or a scipy LinearOperator from the p·q entries, row by row, to n numbers, both with `shape` =
@@ -72,8 +73,9 @@ def recover(
     with `noise_std` > 0, that of each measurement, when the residual is no larger than the noise (discrepancy
     principle). If neither is the case and `noise_std` is not given, the residual is taken for noise where nothing in it
     stands out of what random signs would give, n is at least six times the degrees of freedom (twice, where `rank` is
-    given), and no higher rank with up to n/2 of them is exact. After each step `callback(rank, residual, products)` is
-    called, the residual relative to y; if it returns True the search ends.
+    given), and no higher rank with up to n/2 of them is exact. That may be wrong: give `noise_std` where it is known, 0
+    for exact data. After each step `callback(rank, residual, products)` is called, the residual relative to y; if it
+    returns True the search ends.
 
     Returns a Recovered, the same for the same `seed`; warns (RuntimeWarning) when its `success` is False. Raises
     TypeError or ValueError, in one line and before any work, for input that does not fit, an adjoint that is none, and
@@ -100,9 +102,11 @@ def recover(
             if how in ("exact", "noise"):
                 point, residual = continuation.fit(problem, point, residual, continuation.FINE)
                 how = problem.judged(point.rank, residual)
+            else:
+                how = ""  # quiet under its own weights only
             lower = problem.inner(residual, residual) < problem.inner(best[1], best[1])
             if how in SURE or (lower and point.rank == best[0].rank):
-                best = point, residual, how
+                best = point, residual, how or best[2]
         point, residual = continuation.fit(problem, *best[:2], continuation.FINE)
         point, residual = continuation.trimmed(problem, point, residual)
     result = _result(problem, point, residual, best[2], limit)
@@ -141,8 +145,8 @@ def _result(problem, point, residual, how, limit):
     r, free = point.rank, problem.freedom(point.rank)
     spread, size = problem.spread(r, residual) * problem.unit, problem.unit_matrix
     stated = f"rank {r}, ‖M(Z) − y‖ = {left:.2g}·‖y‖; {problem.count} measurements, {free} degrees of freedom"
-    if how == "quiet" and problem.lopsided(residual):
-        how, message = "", f"{stated}; the residual is that of a matrix not Hermitian: give hermitian=False"
+    if how == "quiet" and (doubt := continuation.doubt(problem, point, residual)):
+        how, message = "", f"{stated}; {doubt}"
     elif how == "quiet":
         message = f"{stated}; nothing stands out of the residual: taken for noise of standard deviation {spread:.3g}"
     elif how == "noise":
@@ -280,13 +284,10 @@ class _Problem:
         square = self.inner(residual, residual) / self.rows
         return math.sqrt(square * self.count / free) if free > 0 else math.nan
 
-    def lopsided(self, residual):
-        """Whether the part of M*(residual) that is not Hermitian stands out of chance: then A is not either."""
-        if not self.hermitian:
-            return False
-        flips = [residual, *(residual * self.signs() for _ in range(3))]
-        seen, *chance = (math.sqrt(float(squared_norm(E - sym(E)))) for E in map(self._adjoint, flips))
-        return seen > continuation.STANDS_OUT * max(chance)
+    def skew(self, w):
+        """The part of M*(w) (p, q) that is not Hermitian."""
+        E = self._adjoint(w)
+        return E - sym(E)
 
     def within_noise(self, r, residual):
         """Whether the residual is, to three standard errors, no larger than noise_std and the fit leave it."""

@@ -17,7 +17,7 @@ from wnlib.collection.jobs import ROOT
 
 
 def execute(task):
-    """The child's whole work: execute one notebook in the staging folder and leave ``outcome.json`` there.
+    """The child's whole work: execute one notebook in the staging folder and say on its stdin, a socket, how it went.
 
     ``task`` is the JSON text of a Job with ``staging``, ``scratch`` and ``limit`` (seconds a cell may run).
     """

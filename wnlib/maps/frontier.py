@@ -36,7 +36,7 @@ def _driven(step, start):
 
 
 def _random(kind, *scale):
-    return lambda b, r, rng: kind(b.shape[-1], r, rng, *scale, array_namespace(b))
+    return lambda b, r, rng: kind(b.shape[-1], r, rng, *scale, xp=array_namespace(b))
 
 
 def _leading(b, r, rng):
