@@ -232,7 +232,7 @@ def test_a_percent_of_the_step_is_told_from_rounding(tmp_path, capsys):
 def test_references_are_small_and_of_notebooks_that_exist(profile):
     files = list((verify.REFERENCE / profile).glob("*.json"))
     assert {path.stem for path in files} <= set(jobs.stems())
-    assert sum(path.stat().st_size for path in files) < 250_000
+    assert sum(path.stat().st_size for path in files) < 350_000  # of all 22; a third is the race of peers
 
 
 def test_references_are_made_from_two_roundings(tmp_path, monkeypatch, capsys):
