@@ -193,14 +193,14 @@ class _Problem:
     def __init__(self, M, y, shape, hermitian, rng):
         self.rng, self.meter, self._last = rng, _Meter(), (None, None)
         self.psd, self.noise_std = False, None
-        self._forward, self._adjoint, self.y, self.shape, self.unit, self.unit_matrix = given(M, y, shape)
+        self._forward, self._adjoint, self.y, self.shape, *found = given(M, y, shape)
+        self.unit, self.unit_matrix, self.dtype = found
         xp = array_namespace(self.y)
         square = self.shape[0] == self.shape[1]
         self.hermitian = square if hermitian is None else _flag("hermitian", hermitian)
         if self.hermitian and not square:
             raise ValueError(f"hermitian = True with matrices of shape {self.shape}: must be square")
         self.real = not xp.isdtype(self.y.dtype, "complex floating")
-        self.dtype = self._adjoint(self.y).dtype
         self.field = 1 if xp.isdtype(self.dtype, "real floating") else 2
         self.total = self.inner(self.y, self.y)
         self.exact = (1e-10 if xp.finfo(self.y.dtype).bits == 64 else 1e-5) ** 2 * self.total

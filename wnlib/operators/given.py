@@ -8,14 +8,14 @@ from wnlib.backend import array_namespace
 
 
 def given(M, y, shape=None):
-    """Return (forward, adjoint, y, (p, q), unit, unit_matrix) for measurements `M` of a matrix and values `y` (n,).
+    """Return (forward, adjoint, y, (p, q), unit, unit_matrix, dtype) for measurements `M` of a matrix and `y` (n,).
 
     M: an array (n, p, q), a pair of functions or a scipy LinearOperator with `shape`, or an operator with measure and
     adjoint; see wnlib.recover. Integers become floating, and y takes the precision of an array M. Raises TypeError or
     ValueError for what is none of these, does not fit together, or is not finite; and where y is zero.
 
     y is returned in units of `unit` and measures the matrix in units of `unit_matrix`, so that all is of the size of 1
-    and squares stay in range. Both are powers of two: nothing is rounded.
+    and squares stay in range. Both are powers of two: nothing is rounded. `dtype` is that of what adjoint gives.
     """
     if not validate.is_array_api_obj(y):
         raise TypeError(f"y is a {type(y).__name__}: must be an array (n,) of the measurements; use numpy.asarray")
@@ -64,8 +64,10 @@ def _in_units(forward, adjoint, y, shape):
     if not unit:
         raise ValueError("y is zero: must have entries that are not; the matrix 0 explains it")
     y = y / unit
-    size = _power_of_two(adjoint(y)) or 1.0
-    return (lambda Z: forward(Z / size)), (lambda w: adjoint(w) / size), y, shape, unit, unit / size
+    E = adjoint(y)
+    size = _power_of_two(E) or 1.0
+    scaled = (lambda Z: forward(Z / size)), (lambda w: adjoint(w) / size)
+    return *scaled, y, shape, unit, unit / size, (E / size).dtype
 
 
 def _power_of_two(x):
