@@ -130,7 +130,8 @@ def measured(claim, most=None):
         if found["spread"]:
             text += f" [{_short(found['spread'][0][k])}, {_short(found['spread'][1][k])}]"
         parts.append(text)
-    return ("mean " if found["statistic"] == "mean" else "") + "; ".join(parts)
+    named = found["statistic"] != "median" and found["seeds"] > 1
+    return (f"{found['statistic']} " if named else "") + "; ".join(parts)
 
 
 def markdown(head, rows):
