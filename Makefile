@@ -71,7 +71,7 @@ figures: $(ENV)  ## regenerate the figures that are not up to date
 	jobs=$$($(PY) -c "$$JOBS") || exit; \
 	$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j"$$jobs") $$(printf 'figures/%s.pdf ' $$stale)
 
-quick:  ## the same with small parameters, into build/quick (a minute or so)
+quick:  ## the same with small parameters, into build/quick (two minutes or less)
 	@$(MAKE) --no-print-directory figures PROFILE=quick
 
 # Always asked, seldom run: the runner decides by the contents of files, not by their times. It replaces them whole
