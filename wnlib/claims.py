@@ -7,8 +7,11 @@ import numpy as np
 from wnlib import validate
 
 VERDICTS = ("confirmed", "refined", "not observed")
-# What the paper says; what is derived here, measured and proved; identities, sanity and the machine.
-TIERS = ("paper", "law", "check")
+TIERS = {
+    "paper": "What the paper says",
+    "law": "What is derived here, measured and proved",
+    "check": "Identities, sanity and the machine",
+}
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf)"
 BOUND = re.compile(rf"\s*(?:([≤≥])\s*{NUMBER}|=\s*{NUMBER}(?:\s*±\s*{NUMBER}\s*(%?))?)\s*", re.IGNORECASE)

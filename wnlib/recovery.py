@@ -25,10 +25,10 @@ class Recovered:
     """What was recovered: `matrix` (p, q) = X Θ Wᴴ of rank `rank`.
 
     X (p, r) and W (q, r) have orthonormal columns, W = X for Hermitian matrices; Theta (r, r) is diagonal. `residuals`
-    is ‖M(Z) − y‖/‖y‖ after each step, `products` counts those with M*M, `noise_std` estimates the noise of one
-    measurement from the residual. `success` says whether the matrix explains y, `message` how; where it is False the
-    answer is not to be relied on. That what explains y is A takes measurements that tell A from all others of its rank
-    and below: for Gaussian ones it has been measured (notebook rank_continuation), for few single entries it is false.
+    is ‖M(Z) − y‖/‖y‖ after each step, weighted where the search starts anew. `products` counts those with M*M,
+    `noise_std` estimates one measurement's noise from the residual. `success` says whether the matrix explains y,
+    `message` how; if False do not rely on it. That what explains y is A takes measurements that tell A from all others
+    of its rank and below: Gaussian ones do as measured (notebook rank_continuation), few single entries do not.
     """
 
     matrix: Any
@@ -285,14 +285,15 @@ class _Problem:
 
     def skew(self, w):
         """The part of M*(w) (p, q) that is not Hermitian."""
+        self.meter.products += 0.5
         E = self._adjoint(w)
         return E - sym(E)
 
     def within_noise(self, r, residual):
         """Whether the residual is, to three standard errors, no larger than noise_std and the fit leave it."""
         free = self.count - self.freedom(r)
-        known = self.noise_std and free > 0
-        return bool(known) and self.spread(r, residual) ** 2 <= self.noise_std**2 * (1 + 3 * math.sqrt(2 / free))
+        limit = self.noise_std**2 * (1 + 3 * math.sqrt(2 / free)) if self.noise_std and free > 0 else -1.0
+        return self.spread(r, residual) ** 2 <= limit
 
     def judged(self, r, residual):
         if self.inner(residual, residual) <= self.exact:

@@ -36,7 +36,7 @@ def test_the_readme_gets_counts_by_tier_and_claims_md_all_claims(project):
     assert f"|  | [02_first](figures/executed/02_first.ipynb) | {first}" in text
     assert "|  | [10_last](figures/executed/10_last.ipynb) |  | 1 refined; not `last` |  |  |" in text
     every = (project / "figures" / "claims.md").read_text(encoding="utf-8")
-    paper, law = (every.index(table.TIERS[tier]) for tier in ("paper", "law"))
+    paper, law = (every.index(claims.TIERS[tier]) for tier in ("paper", "law"))
     assert paper < every.index("`first`: a statement") < law < every.index("`last`: a statement")
 
 

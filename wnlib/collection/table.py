@@ -9,11 +9,6 @@ from wnlib.collection import files, jobs
 from wnlib.collection.jobs import Problem
 
 BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
-TIERS = {
-    "paper": "What the paper says",
-    "law": "What is derived here, measured and proved",
-    "check": "Identities, sanity and the machine",
-}
 LEGEND = """Made by `make claims` from the records beside this file. *Measured*: over seeds the median with quartiles
 [lower, upper]; `mean` with two standard errors on either side; `worst`, the seed that is farthest off. Of more than
 three conditions the range `a … b`; `—` stands for what was not reached. *Confirmed* means that the statement holds as
@@ -45,14 +40,14 @@ def record(path, status=1):
         found = files.parsed(path)
         overview({path.stem: found}), every({path.stem: found}), claims.table(found["claims"])
         for claim in found["claims"]:
-            TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
+            claims.TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
         return found
 
 
 def overview(found):
     """Return the README's part: how the claims of each tier ended, and a line for each notebook, as Markdown."""
     ended = collections.Counter((c["tier"], c["verdict"]) for record in found.values() for c in record["claims"])
-    rows = [[words, *(str(ended[tier, v] or "") for v in claims.VERDICTS)] for tier, words in TIERS.items()]
+    rows = [[words, *(str(ended[tier, v] or "") for v in claims.VERDICTS)] for tier, words in claims.TIERS.items()]
     lines = []
     for stem, record in found.items():
         cost = record.get("cost")
@@ -82,7 +77,7 @@ def _ended(ended):
 def every(found):
     """Return figures/claims.md: all claims, by tier and notebook."""
     parts = ["# All claims, as measured", LEGEND]
-    for tier, words in TIERS.items():
+    for tier, words in claims.TIERS.items():
         rows = []
         for stem, record in found.items():
             for claim in record["claims"]:

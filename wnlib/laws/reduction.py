@@ -146,7 +146,7 @@ def tangents_step(R, sigma, eta, damping=None):
 
     One step of weight normalization in population at μ = 2: H = I − η(C⁻¹ + ηQ)⁻¹ with C = ΣPΣ and P = (I + R)⁻¹,
     for `sigma` (r_A,) of any signs. With `damping` = λ > 0, a number or (...), the step of the preconditioned method at
-    η = 1, A ⪰ 0: H = (I + ΣPΣ/λ²)⁻¹. Proofs in notebooks two_phases and preconditioned_wn.
+    η = 1 whatever `eta`, A ⪰ 0: H = (I + ΣPΣ/λ²)⁻¹. Proofs in notebooks two_phases and preconditioned_wn.
     """
     xp = array_namespace(R)
     eye = eye_like(R)

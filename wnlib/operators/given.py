@@ -42,28 +42,19 @@ def given(M, y, shape=None):
             raise ValueError(f"shape = {shape}: must be {(M.m, M.m)}, the operator's, or left out")
         forward, adjoint, shape = M.measure, M.adjoint, (M.m, M.m)
     else:
-        forward, adjoint = _pair(M)
+        linear = hasattr(M, "matvec") and hasattr(M, "rmatvec")
+        if not linear and not (isinstance(M, (tuple, list)) and len(M) == 2 and all(map(callable, M))):
+            raise TypeError(
+                f"M is a {type(M).__name__}: must be an array (n, p, q), numpy.asarray makes one of a list; a pair of "
+                "functions; a LinearOperator with matvec and rmatvec; or an operator of wnlib.operators"
+            )
         if shape is None:
             raise ValueError("shape is missing: must be (p, q) where M is not an array, or m for (m, m)")
-        if hasattr(M, "matvec"):
-            if tuple(M.shape) != (y.shape[0], shape[0] * shape[1]):
-                raise ValueError(
-                    f"M has shape {tuple(M.shape)}: must be {(y.shape[0], shape[0] * shape[1])}, y's length and p·q"
-                )
-            forward = lambda Z: M.matvec(xp.reshape(Z, (-1,)))  # noqa: E731
-            adjoint = lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape)  # noqa: E731
+        if linear and tuple(M.shape) != (size := (y.shape[0], shape[0] * shape[1])):
+            raise ValueError(f"M has shape {tuple(M.shape)}: must be {size}, y's length and p·q")
+        flat = (lambda Z: M.matvec(xp.reshape(Z, (-1,)))), (lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape))
+        forward, adjoint = flat if linear else M
     return _in_units(_checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape)
-
-
-def _pair(M):
-    """The two functions of M, a pair of them or a LinearOperator; TypeError for what is neither."""
-    pair = M if isinstance(M, (tuple, list)) else [getattr(M, name, None) for name in ("matvec", "rmatvec")]
-    if len(pair) != 2 or not all(callable(f) for f in pair):
-        raise TypeError(
-            f"M is a {type(M).__name__}: must be an array (n, p, q), numpy.asarray makes one of a list; a pair of "
-            "functions; a LinearOperator with matvec and rmatvec; or an operator of wnlib.operators"
-        )
-    return pair
 
 
 def _in_units(forward, adjoint, y, shape):
