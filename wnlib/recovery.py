@@ -28,7 +28,7 @@ class Recovered:
     is ‖M(Z) − y‖/‖y‖ after each step, weighted where the search starts anew. `products` counts those with M*M,
     `noise_std` estimates one measurement's noise from the residual. `success` says whether the matrix explains y,
     `message` how; if False do not rely on it. That what explains y is A takes measurements that tell A from all others
-    of its rank and below: Gaussian ones do as measured (notebook rank_continuation), few single entries do not.
+    of its rank and below: Gaussian ones do as measured (notebook rank_continuation), few single entries need not.
     """
 
     matrix: Any
