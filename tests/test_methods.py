@@ -162,7 +162,7 @@ def test_preconditioned_steps_are_the_textbooks(xp, name):
 def test_one_undamped_step_is_exact_in_population_and_only_at_eta_1(m, r, r_A, kappa):
     seeds = problems.streams(0, 5)
     truth = problems.truth(m, problems.spectrum(r_A, kappa), seeds.truth)
-    operator = operators.population(m, None, None)
+    operator = operators.Population(m)
     X = stiefel.random(m, r, seeds.start)
     start = methods.Directed(X, mT(X) @ truth.A @ X)
     error = {}

@@ -184,7 +184,6 @@ CASES = {
     "stiefel.qr": call("stiefel.qr", frame(), tangent()),
     "stiefel.cayley": call("stiefel.cayley", frame(), tangent()),
     "problems.truth": lambda xp, dtype: problems.truth(5, [[1, 0.5], [1, 0.2]], rngs(), xp).A,
-    "operators.population": operator_case("population"),
     "operators.gaussian": operator_case("dense"),
     "operators.triangular": operator_case("triangular"),
     "operators.operator": operator_case("dense", n=5),

@@ -12,11 +12,11 @@ from wnlib.operators.entries import Entries, entries
 from wnlib.operators.lazy import Lazy, lazy
 from wnlib.operators.measurements import data
 from wnlib.operators.pauli import Pauli, pauli, shots
-from wnlib.operators.population import Population, population
+from wnlib.operators.population import Population
 from wnlib.operators.rank_one import RankOne, rank_one
 
 OPERATORS = {
-    "population": population,
+    "population": lambda m, n, rng, xp: Population(m),  # n = ∞, nothing is drawn
     "dense": gaussian,
     "triangular": triangular,
     "lazy": lazy,

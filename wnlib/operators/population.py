@@ -1,7 +1,5 @@
 """Infinitely many samples."""
 
-import array_api_compat.numpy
-
 from wnlib import validate
 from wnlib.linalg import smat, svec
 
@@ -25,8 +23,3 @@ class Population:
     def normal(self, *Zs):
         """Return M*M(Z) = Z for each stack Z (..., m, m)."""
         return list(Zs)
-
-
-def population(m, n, rng, xp=array_api_compat.numpy):
-    """Return the Population operator; n and rng are not used (n = ∞, nothing is drawn)."""
-    return Population(m)
