@@ -51,7 +51,7 @@ def project(tmp_path):
     for name in ("backend.py", "validate.py"):
         shutil.copy(jobs.ROOT / "wnlib" / name, root / "wnlib")
     machinery = Path(jobs.__file__).parent
-    shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("__pycache__", "site"))
+    shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("site"))
     (root / "build" / "matplotlib").mkdir(parents=True)
     (
         root / "build" / "matplotlib" / "fontlist-none.json"
