@@ -69,10 +69,10 @@ help:  ## list the targets (this)
 figures: $(ENV)  ## regenerate the figures that are not up to date
 	@stale=$$($(RUN) --stale) || exit; \
 	if [ -z "$$stale" ]; then echo 'All figures are up to date.'; exit; fi; \
-	jobs=$$($(PY) -c "$$JOBS") || exit; \
-	$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j"$$jobs") $$(printf 'figures/%s.pdf ' $$stale)
+	plan=$$($(PY) -c "$$JOBS" $$stale) || exit; set -- $$plan; jobs=$$1; shift; \
+	$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j"$$jobs") $$(printf 'figures/%s.pdf ' "$$@")
 
-quick:  ## the same with small parameters, into build/quick (a minute or so)
+quick:  ## the same with small parameters, into build/quick (two minutes or less)
 	@$(MAKE) --no-print-directory figures PROFILE=quick
 
 # Always asked, seldom run: the runner decides by the contents of files, not by their times. It replaces them whole
@@ -197,10 +197,17 @@ print("GPU     ", subprocess.run([gpu, *query], capture_output=True, text=True).
 endef
 
 # A notebook computes with one thread and takes at most 2 GiB: this many do not step on one another.
+# How many at a time, and the stems given, those first that took longest: no core waits for the last one.
 define JOBS
+import json, pathlib, sys
 from wnlib import backend
+def seconds(stem):
+    try:
+        return json.loads(pathlib.Path(f"figures/{stem}.json").read_text(encoding="utf-8"))["cost"]["seconds"]
+    except (OSError, ValueError, KeyError):
+        return float("inf")
 free = backend.available_memory(backend.namespace("numpy"))
-print(max(1, min(backend.processors(), free // 2**31)))
+print(max(1, min(backend.processors(), free // 2**31)), *sorted(sys.argv[1:], key=seconds, reverse=True))
 endef
 
 define BENCH

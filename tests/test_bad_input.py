@@ -184,11 +184,6 @@ def test_a_block_lies_within_its_matrix():
     refused(lambda: operators.cosine(5, 7, rng(), split=2), "n = 7 > d = 6")
 
 
-@pytest.mark.parametrize("epsilon", [0, -1, 1.5, np.nan, "1", None])
-def test_the_spurious_familys_weight_is_positive_and_at_most_one(epsilon):
-    refused(lambda: operators.spurious(4, epsilon), "epsilon = ", "must be")
-
-
 MATRIX_FREE = {"rank-one": "rank_one", "cosine": "cosine", "entries": "entries"}  # kind → module
 
 
@@ -261,7 +256,6 @@ def test_sizes_beyond_any_memory_are_refused_without_allocating(little_memory, s
     [
         (lambda: problems.streams(0, 10**9), "trajectories = 1000000000"),
         (lambda: laws.random_alignment(30, 5, 3, 10**9, rng()), "draws = 1000000000"),
-        (lambda: operators.spurious(10**9, 0.1), "m = 1000000000"),
         (lambda: complexity.samples(20, 3, 10**9), "points = 1000000000"),
         (lambda: complexity.cells(**dict(SWEEP, trials=10**9, batch=1)), "raise batch, lower trials"),
     ],

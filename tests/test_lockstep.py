@@ -31,7 +31,7 @@ def test_a_seeds_trajectory_does_not_depend_on_how_many_seeds_run():
 
 def test_what_is_recorded_belongs_to_the_step_it_is_recorded_at():
     operator, runs = setting()
-    observe = {"norm": lambda state, E: np.sum(state.estimate**2, axis=(-2, -1)), "E": lambda state, E: E}
+    observe = {"norm": lambda state, E: np.sum(state.estimate**2, axis=(-2, -1)), "E": lambda state, E: E()}
     run = lockstep.Run(runs["wn"].step, runs["wn"].start, runs["wn"].data, runs["wn"].truth, observe)
     long = lockstep.run(operator, {"wn": run}, 20, record=[0, 7, 20])["wn"]
     short = lockstep.run(operator, {"wn": run}, 7)["wn"]
@@ -44,7 +44,7 @@ def test_what_is_recorded_belongs_to_the_step_it_is_recorded_at():
 
 def test_products_are_those_that_the_step_took_alone_or_in_a_crowd():
     operator, runs = setting()
-    observe = {"norm": lambda state, E: np.sum(E**2, axis=(-2, -1))}  # its extra product is not the method's
+    observe = {"norm": lambda state, E: np.sum(E() ** 2, axis=(-2, -1))}  # its extra product is not the method's
     runs = {
         "wn": lockstep.Run(runs["wn"].step, runs["wn"].start, runs["wn"].data, runs["wn"].truth, observe),
         "gd": runs["gd"],

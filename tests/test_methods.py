@@ -104,7 +104,7 @@ def test_the_manifold_constraint_does_not_drift():
         methods.start_directed(4, 3, seeds.start),
         data,
         truth.A,
-        {"orthonormality": lambda state, E: stiefel.orthonormality_error(state.X)},
+        {"orthonormality": lambda state, E: textbook.orthonormality_error(state.X)},
     )
     trace = lockstep.run(operator, {"wn": run}, 10_000)["wn"]
     assert trace.steps[-1] == 10_000

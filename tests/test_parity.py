@@ -23,13 +23,13 @@ MODULES = (
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 
 NUMPY_ONLY = {
-    "backend": {"namespace", "array_namespace", "common_namespace", "name", "synchronize", "available_memory"}
-    | {"require_memory", "largest", "gib", "processors", "device"},  # of namespaces; see test_backend
+    "backend": {"namespace", "array_namespace", "common_namespace", "name", "drawn", "available_memory"}
+    | {"require_memory", "gib", "processors", "device"},  # of namespaces; see test_backend
     "linalg": {"dim_sym", "degrees_of_freedom", "is_complex"},
     "problems": {"streams", "spectrum", "require_rank"},
     "lockstep": {"schedule"},
     # Laws of numbers, drawn over traces that are NumPy's on every backend.
-    "laws": {"contraction", "sampled_decay", "crossing_time", "escape_law", "expected_burn_in", "magnitude_threshold"}
+    "laws": {"contraction", "sampled_decay", "crossing_time", "escape_law", "magnitude_threshold"}
     | {"theorem", "gd_tail", "degrees_of_freedom", "reached_dimensions", "noise_floor", "random_alignment"}
     | {"local_rate", "tangent_bound", "burn_in_bound"},
     "fits": {"line", "between", "exponential", "power_law", "first_below", "band"},  # of traces
@@ -183,7 +183,6 @@ CASES = {
     "stiefel.polar": call("stiefel.polar", frame(), tangent()),
     "stiefel.qr": call("stiefel.qr", frame(), tangent()),
     "stiefel.cayley": call("stiefel.cayley", frame(), tangent()),
-    "stiefel.orthonormality_error": call("stiefel.orthonormality_error", frame() + 0.1),
     "problems.truth": lambda xp, dtype: problems.truth(5, [[1, 0.5], [1, 0.2]], rngs(), xp).A,
     "operators.population": operator_case("population"),
     "operators.gaussian": operator_case("dense"),
@@ -197,7 +196,6 @@ CASES = {
     "operators.pauli": pauli_case,
     "operators.shots": shots_case,
     "operators.rank_one": operator_case("rank-one"),
-    "operators.spurious": lambda xp, dtype: [operators.spurious(4, 0.1, xp)[0].measure(xp.asarray(stack(r=4)))],
     "methods.weight_normalization": run_case(WN, methods.start_directed),
     # Few steps: near A it divides by λ = damping·‖E‖_F, and so multiplies rounding in the spare directions.
     "methods.preconditioned_weight_normalization": run_case(

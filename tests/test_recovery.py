@@ -1,5 +1,6 @@
 import itertools
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,6 +172,11 @@ def test_success_tells_the_truth():
     noisy = y + 0.1 * np.random.default_rng(0).standard_normal(y.shape)
     with pytest.warns(RuntimeWarning, match="give more, or noise_std if this is noise"):
         assert not wnlib.recover(M, noisy, max_products=600).success
+    M, y, _ = problem(14, 2, 4, 0)
+    noisy = y + 0.1 * np.random.default_rng(0).standard_normal(y.shape)
+    with pytest.warns(RuntimeWarning, match=r"noise_std = 0\.01 is too small for it: 0\.(09|1)"):
+        result = wnlib.recover(M, noisy, noise_std=0.01, max_products=600)
+    assert not result.success and result.rank == 2
     g = np.random.default_rng(0)
     general = g.standard_normal((14, 1)) @ g.standard_normal((1, 14))
     M = g.standard_normal((300, 14, 14))
@@ -263,7 +269,7 @@ BAD = {
     "y zero": (ValueError, (M, 0 * Y), "y is zero"),
     "y short": (ValueError, (M, Y[:-1]), "M has shape"),
     "y long": (ValueError, (M, np.append(Y, 1.0)), "M has shape"),
-    "M a list of lists": (ValueError, (M.tolist(), Y), "shape is missing"),
+    "M a list of lists": (TypeError, (M.tolist(), Y), "numpy.asarray makes one of a list"),
     "M a string": (TypeError, ("M", Y), "M is a str"),
     "M None": (TypeError, (None, Y), "M is a NoneType"),
     "M a number": (TypeError, (3, Y), "M is a int"),
@@ -275,7 +281,7 @@ BAD = {
     "M bool": (TypeError, (M > 0, Y), "M has dtype bool"),
     "M NaN": (ValueError, (np.where(M[0, 0, 0] == M, np.nan, M), Y), "M has entries"),
     "M infinite": (ValueError, (np.where(M[0, 0, 0] == M, np.inf, M), Y), "M has entries"),
-    "M one function": (ValueError, ((FORWARD,), Y), "shape is missing"),
+    "M one function": (TypeError, ((FORWARD,), Y), "pair of functions"),
     "one function and shape": (TypeError, ((FORWARD,), Y, 4), "pair of functions"),
     "three functions": (TypeError, ((FORWARD, ADJOINT, FORWARD), Y, 4), "pair of functions"),
     "function without adjoint": (TypeError, (FORWARD, Y, 4), "pair of functions"),
@@ -296,6 +302,7 @@ BAD = {
     "forward affine": (ValueError, ((lambda Z: FORWARD(Z) + 1, ADJOINT), Y, 4), "must be linear"),
     "forward quadratic": (ValueError, ((lambda Z: FORWARD(Z) ** 2, ADJOINT), Y, 4), "must be linear"),
     "LinearOperator transposed": (ValueError, (linear(M).T, Y, 4), "M has shape"),
+    "LinearOperator without rmatvec": (TypeError, (SimpleNamespace(matvec=FORWARD), Y, 4), "matvec and rmatvec"),
     "LinearOperator without shape": (ValueError, (linear(M), Y), "shape is missing"),
     "operators in a stack": (
         ValueError,
@@ -316,8 +323,10 @@ BAD_OPTIONS = {
     "both ranks": (ValueError, {"rank": 1, "max_rank": 2}, "must be one of them"),
     "noise negative": (ValueError, {"noise_std": -1.0}, "noise_std = -1"),
     "noise text": (TypeError, {"noise_std": "0.1"}, "noise_std = '0.1'"),
+    "noise of each": (TypeError, {"noise_std": np.ones(Y.size)}, "divide each y_i and M_i by its own"),
     "noise NaN": (ValueError, {"noise_std": np.nan}, "noise_std = nan"),
     "tol zero": (ValueError, {"tol": 0}, "tol = 0"),
+    "tol below rounding": (ValueError, {"tol": 1e-16}, "tol = 1e-16"),
     "tol text": (TypeError, {"tol": "1e-3"}, "tol = '1e-3'"),
     "no products": (ValueError, {"max_products": 0}, "max_products = 0"),
     "products a float": (TypeError, {"max_products": 1e3}, "max_products = 1000.0"),

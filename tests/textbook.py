@@ -18,6 +18,12 @@ def matrices(operator_matrix, m):
     return np.array(Ms)
 
 
+def orthonormality_error(X):
+    """‖XᴴX − I‖_F of every X (..., m, r), as (...)."""
+    gram = np.conj(np.swapaxes(X, -1, -2)) @ X
+    return np.linalg.norm(gram - np.eye(X.shape[-1]), axis=(-2, -1))
+
+
 def residual_gradient(Ms, Z, y):
     """Σ_i (⟨M_i, Z⟩ − y_i) M_i."""
     return np.einsum("i,ijk->jk", np.einsum("ijk,jk->i", Ms, Z) - y, Ms)

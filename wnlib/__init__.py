@@ -37,7 +37,7 @@ MODULES = {
         "weight_normalization",
     ],
     "lockstep": ["Run", "run"],
-    "recovery": ["recover"],
+    "recovery": ["Recovered", "recover"],
 }
 __all__ = sorted(name for names in MODULES.values() for name in names)
 

@@ -4,7 +4,6 @@ Functions of wnlib begin with `xp = array_namespace(X)` and stay inside the arra
 line runs on NumPy, on CuPy, and on array-api-strict (which stands in for CuPy in the tests).
 """
 
-import bisect
 import importlib
 import os
 import pathlib
@@ -13,6 +12,7 @@ from contextlib import suppress
 
 import array_api_compat
 import array_api_compat.numpy
+import numpy as np
 import psutil
 
 from wnlib import validate
@@ -75,17 +75,16 @@ def name(xp):
     return module.__name__.removeprefix("array_api_compat.").split(".")[0]
 
 
+def drawn(rng, xp, draw):
+    """Return draw(generator) as an array of `xp`, for a list of generators one beside the other."""
+    return xp.asarray(np.stack([draw(g) for g in rng]) if isinstance(rng, list) else draw(rng))
+
+
 def to_numpy(x):
     """Return the array `x` as a NumPy array, copied from the device where it lives on one."""
     if array_api_compat.is_cupy_array(x):
         return x.get()
     return array_api_compat.numpy.asarray(x)
-
-
-def synchronize(xp):
-    """Wait until the device has done all it was given; at once where nothing runs aside. For timing."""
-    if name(xp) == "cupy":
-        xp.cuda.get_current_stream().synchronize()
 
 
 def available_memory(xp):
@@ -96,8 +95,16 @@ def available_memory(xp):
     for folder, limit, used in _memory_groups():
         with suppress(OSError, ValueError):  # not there, or "max"
             allowed, taken = (int((folder / name).read_text()) for name in (limit, used))
-            free = min(free, max(allowed - taken, 0))
+            free = min(free, max(allowed - taken + _cached(folder), 0))
     return free
+
+
+def _cached(folder):
+    """The bytes of a control group's use that are files read before, which it gives back when they are needed."""
+    with suppress(OSError, ValueError, KeyError):
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(counts.get("total_inactive_file") or counts["inactive_file"])
+    return 0
 
 
 def _memory_groups(root=pathlib.Path("/sys/fs/cgroup"), own=pathlib.Path("/proc/self/cgroup")):
@@ -126,11 +133,6 @@ def require_memory(nbytes, what, instead, xp):
         raise MemoryError(f"{what} needs {gib(nbytes)} and {gib(free)} are free: {instead(free)}")
 
 
-def largest(m, need, free):
-    """Return the largest size up to `m` whose need(size) in bytes, which grows with it, is at most `free`; else 0."""
-    return bisect.bisect_right(range(1, min(m, max(free, 0)) + 1), free, key=need)
-
-
 def gib(nbytes):
     """Return a number of bytes as text, in GiB."""
     return f"{nbytes / 2**30:.3g} GiB" if nbytes < 2**100 else "over 2**70 GiB"
@@ -145,9 +147,7 @@ def device(xp):
     """Return the name of the processor, or of the GPU for CuPy, as the system gives it."""
     if name(xp) == "cupy":
         return xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"].decode()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())

@@ -7,8 +7,11 @@ import numpy as np
 from wnlib import validate
 
 VERDICTS = ("confirmed", "refined", "not observed")
-# What the paper says; what is derived here, measured and proved; identities, sanity and the machine.
-TIERS = ("paper", "law", "check")
+TIERS = {
+    "paper": "What the paper says",
+    "law": "What is derived here, measured and proved",
+    "check": "Identities, sanity and the machine",
+}
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf)"
 BOUND = re.compile(rf"\s*(?:([≤≥])\s*{NUMBER}|=\s*{NUMBER}(?:\s*±\s*{NUMBER}\s*(%?))?)\s*", re.IGNORECASE)
@@ -130,7 +133,8 @@ def measured(claim, most=None):
         if found["spread"]:
             text += f" [{_short(found['spread'][0][k])}, {_short(found['spread'][1][k])}]"
         parts.append(text)
-    return ("mean " if found["statistic"] == "mean" else "") + "; ".join(parts)
+    named = found["statistic"] != "median" and found["seeds"] > 1
+    return (f"{found['statistic']} " if named else "") + "; ".join(parts)
 
 
 def markdown(head, rows):

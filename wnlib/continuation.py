@@ -85,7 +85,8 @@ def path(problem, least, limit):
 
     "exact": within the problem's tolerance. Else of rank `least` or more, nothing in the gradient standing out of
     chance, and "noise": no larger than the noise that is known; or "quiet": that is not known, measurements abound,
-    and no higher rank that they can settle is exact; "maybe": the same where they are few. Or "": not at all.
+    and no higher rank that they can settle is exact; "maybe": the same where they are few, or the noise that is known
+    is smaller. Or "": not at all.
     """
     residual = -problem.y
     point, quiet = origin(problem.adjoint(residual)), None
@@ -96,12 +97,13 @@ def path(problem, least, limit):
         flips = FLIPS if quiet or problem.noise_std else 1
         grown, after, stands_out = grow(problem, point, residual, max(1, limit - point.rank), flips)
         if stands_out:
-            quiet = None
+            quiet = quiet if problem.noise_std else None  # beyond a noise that is known it would be chance
         elif point.rank >= least:
             if problem.within_noise(point.rank, residual):
                 return point, residual, "noise"
-            if problem.noise_std is None and not quiet:
-                many = problem.count >= (2 if least == limit else 6) * problem.freedom(point.rank)
+            if problem.noise_std != 0 and not quiet:
+                enough = (2 if least == limit else 6) * problem.freedom(point.rank)
+                many = problem.noise_std is None and problem.count >= enough
                 quiet = point, residual, "quiet" if many else "maybe"
         # From 4pq measurements on, a remainder of any rank would stand out (see `grow`).
         settled = problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count

@@ -71,10 +71,12 @@ def picture(figure):
     if figure not in _pictures or figure.stale:
         png = io.BytesIO()
         with matplotlib.rc_context(style()):
-            if layout := figure.get_layout_engine():
-                layout.execute(figure)  # and once more when saved: beside a colour bar the first leaves no room
+            if layout := figure.get_layout_engine():  # which savefig would find at the price of a whole drawing
+                bars = any(axes.get_label() == "<colorbar>" for axes in figure.axes)
+                for _ in range(1 + bars):  # beside a colour bar the first leaves no room
+                    layout.execute(figure)
+            figure.set_layout_engine("none")
             figure.savefig(png, format="png", metadata={"Software": None})
-        figure.set_layout_engine("none")
         figure.stale = False
         _pictures[figure] = png.getvalue()
     return _pictures[figure]

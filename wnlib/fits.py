@@ -7,16 +7,13 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
 class Line:
-    """A least-squares line: slope with its 95% confidence interval, intercept, R², and the range of x it spans."""
+    """A least-squares line: slope, R², and the range of x it spans."""
 
     slope: float
-    interval: tuple[float, float]
-    intercept: float
     r_squared: float
     span: tuple[float, float]
 
@@ -27,15 +24,13 @@ def line(x, y):
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"x has shape {x.shape} and y {y.shape}: must be (T,) both")
     if x.size < 3:  # a phase that was not reached: the claim on it is not observed, and the notebook goes on
-        return Line(np.nan, (np.nan, np.nan), np.nan, np.nan, (np.nan, np.nan))
+        return Line(np.nan, np.nan, (np.nan, np.nan))
     x_c, y_c = x - x.mean(), y - y.mean()
     with np.errstate(invalid="ignore"):  # all x the same, or all y: NaN
         slope = x_c @ y_c / (x_c @ x_c)
         left = y_c - slope * x_c
-        half = stdtrit(x.size - 2, 0.975) * np.sqrt(left @ left / (x.size - 2) / (x_c @ x_c))  # Student's t
         r_squared = 1 - left @ left / (y_c @ y_c)
-    span = (float(x.min()), float(x.max()))
-    return Line(slope, (slope - half, slope + half), y.mean() - slope * x.mean(), r_squared, span)
+    return Line(slope, r_squared, (float(x.min()), float(x.max())))
 
 
 def between(error, high, low):
@@ -54,7 +49,7 @@ def exponential(steps, error, high=np.inf, low=0.0):
 
 
 def power_law(steps, error, start=1.0):
-    """Return the Line of ln(error) against ln(step) from step `start` on: error ≈ e^intercept · step^slope."""
+    """Return the Line of ln(error) against ln(step) from step `start` on: error ∝ step^slope."""
     steps, error = np.asarray(steps), np.asarray(error)
     window = steps >= max(start, 1.0)
     return line(np.log(steps[window]), _log("error", error[window], "end earlier"))

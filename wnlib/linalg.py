@@ -123,18 +123,9 @@ def _svec_maps(m, xp, dtype, device):
     i, j = np.triu_indices(m)
     place = np.zeros((m, m), dtype=np.int64)
     place[i, j] = place[j, i] = np.arange(i.size)
-    weight_svec = np.where(i == j, 1.0, math.sqrt(2))
-    weight_smat = np.where(np.eye(m, dtype=bool), 1.0, math.sqrt(0.5))
-
-    def there(a, dtype):
-        return xp.asarray(a, dtype=dtype, device=device)
-
-    return (
-        there(i * m + j, xp.int64),
-        there(weight_svec, dtype),
-        there(place.reshape(-1), xp.int64),
-        there(weight_smat.reshape(-1), dtype),
-    )
+    up, down = np.where(i == j, 1.0, math.sqrt(2)), np.where(np.eye(m, dtype=bool), 1.0, math.sqrt(0.5))
+    there = functools.partial(xp.asarray, device=device)
+    return there(i * m + j), there(up, dtype=dtype), there(place.reshape(-1)), there(down.reshape(-1), dtype=dtype)
 
 
 def eigh(S):

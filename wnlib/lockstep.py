@@ -43,7 +43,7 @@ class Run:
 
     The leading axes of `data`, else of `truth`, are the batch. Those of `truth` and of each field of `start` are a
     prefix of the batch (seeds first, then conditions), or broadcast with it. `observe` maps names to functions
-    (state, E) -> (..., ·), recorded beside the squared error; E = M*(M(Z) − y) at that state.
+    (state, E) -> (..., ·), recorded beside the squared error; E() = M*(M(Z) − y) at that state, computed when called.
     """
 
     step: Callable
@@ -158,10 +158,9 @@ def _gradients(operator, tracks, Zs):
 
 
 def _observed_gradients(operator, tracks):
-    """E at the present states, for the observers; a pass that is spared where nobody observes."""
-    if not any(track.run.observe or track.truth is None for track in tracks):
-        return [None] * len(tracks)
-    return _gradients(operator, tracks, [track.state.estimate for track in tracks])
+    """For each track a function that returns E at its state: one pass for all of them, made where one is called."""
+    together = functools.cache(lambda: _gradients(operator, tracks, [track.state.estimate for track in tracks]))
+    return [lambda k=k: together()[k] for k in range(len(tracks))]
 
 
 class _Track:
@@ -217,7 +216,7 @@ class _Track:
 
     def record(self, t, E, tolerance):
         Z = self.state.estimate
-        row = {self.judged: to_numpy(squared_norm(E if self.truth is None else Z - self.truth))}
+        row = {self.judged: to_numpy(squared_norm(E() if self.truth is None else Z - self.truth))}
         size = to_numpy(squared_norm(Z))
         lost = ~(size <= self.limit) & (self.status != Status.DIVERGED)  # NaN counts as lost
         self.status[lost], self.ended[lost] = Status.DIVERGED, t

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy
 
 from wnlib import stiefel, validate
+from wnlib.backend import drawn
 from wnlib.linalg import eigh, inner, mH, quotient, squared_norm, sym
 
 TINY = 1e-300
@@ -194,6 +195,4 @@ def start_factored(m, r, rng, scale=1.0, xp=array_api_compat.numpy):
     validate.integer("m", m, 1)
     validate.integer("r", r, 1, m)
     scale = validate.positive("scale", scale) / m**0.5
-    if isinstance(validate.generators("rng", rng), list):
-        return Factored(xp.stack([xp.asarray(scale * g.standard_normal((m, r))) for g in rng]))
-    return Factored(xp.asarray(scale * rng.standard_normal((m, r))))
+    return Factored(drawn(validate.generators("rng", rng), xp, lambda g: scale * g.standard_normal((m, r))))

@@ -7,7 +7,7 @@ import array_api_compat.numpy
 import numpy as np
 
 from wnlib import backend, stiefel, validate
-from wnlib.linalg import mT
+from wnlib.linalg import mT, sym
 
 
 class Streams(NamedTuple):
@@ -29,8 +29,7 @@ class Truth(NamedTuple):
     def A(self):
         """The matrices A (..., m, m), symmetric to the last bit."""
         half = self.U * self.sigma[..., None, :]
-        A = half @ mT(self.U)
-        return 0.5 * (A + mT(A))
+        return sym(half @ mT(self.U))
 
 
 def streams(seed, trajectories):
@@ -50,10 +49,7 @@ def streams(seed, trajectories):
     return Streams(*([np.random.default_rng(s) for s in role] for role in zip(*members, strict=True)))
 
 
-SPECTRA = {
-    "linear": lambda r_A, kappa: np.linspace(1, 1 / kappa, r_A),
-    "geometric": lambda r_A, kappa: np.geomspace(1, 1 / kappa, r_A),
-}
+SPECTRA = {"linear": np.linspace, "geometric": np.geomspace}
 
 
 def spectrum(r_A, kappa, kind="linear"):
@@ -65,7 +61,7 @@ def spectrum(r_A, kappa, kind="linear"):
     kappa = validate.real("kappa", kappa, 1, why="κ = σ_1/σ_{r_A}")
     if r_A == 1 and kappa != 1:
         raise ValueError(f"kappa = {kappa:g} with r_A = 1: must be 1, since σ_1 is the only singular value")
-    return validate.choice("kind", kind, SPECTRA)(r_A, kappa)
+    return validate.choice("kind", kind, SPECTRA)(1, 1 / kappa, r_A)
 
 
 def truth(m, sigma, rng, xp=array_api_compat.numpy):

@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ class Recovered:
     """What was recovered: `matrix` (p, q) = X Θ Wᴴ of rank `rank`.
 
     X (p, r) and W (q, r) have orthonormal columns, W = X for Hermitian matrices; Theta (r, r) is diagonal. `residuals`
-    is ‖M(Z) − y‖/‖y‖ after each step, `products` counts those with M*M, `noise_std` estimates the noise of one
-    measurement from the residual. `success` says whether the matrix explains y, `message` how; where it is False the
-    answer is not to be relied on. That what explains y is A takes measurements that tell A from all others of its rank
-    and below: for Gaussian ones it has been measured (notebook rank_continuation), for few single entries it is false.
+    is ‖M(Z) − y‖/‖y‖ after each step, weighted where the search starts anew. `products` counts those with M*M,
+    `noise_std` estimates one measurement's noise from the residual. `success` says whether the matrix explains y,
+    `message` how; if False do not rely on it. That what explains y is A takes measurements that tell A from all others
+    of its rank and below: Gaussian ones do as measured (notebook rank_continuation), few single entries need not.
     """
 
     matrix: Any
@@ -86,9 +87,10 @@ def recover(
     if problem.psd and not problem.hermitian:
         raise ValueError("psd = True with hermitian = False: must be a Hermitian matrix; leave one of them out")
     if noise_std is not None:
-        problem.noise_std = validate.real("noise_std", noise_std, 0) / problem.unit
+        why = "one for all; where they differ, divide each y_i and M_i by its own and give 1"
+        problem.noise_std = validate.real("noise_std", noise_std, 0, why=why) / problem.unit
     if tol is not None:
-        problem.exact = validate.positive("tol", tol) ** 2 * problem.total
+        problem.exact = validate.real("tol", tol, 10 * problem.eps, why="ten roundings") ** 2 * problem.total
     problem.meter.most = validate.integer("max_products", max_products, 1)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback = {validate.shown(callback)}: must be a function of rank, residual and products")
@@ -155,6 +157,11 @@ def _result(problem, point, residual, how, limit):
         message = stated
     elif meter.stopped:
         message = f"stopped by the callback at {stated}"
+    elif how == "maybe" and problem.noise_std:
+        message = (
+            f"{stated}: nothing stands out of the residual, but noise_std = {problem.noise_std * problem.unit:g} is "
+            f"too small for it: {spread:.3g} would explain it"
+        )
     elif how == "maybe":
         message = (
             f"{stated}: nothing stands out of the residual, but measurements are too few to tell noise from a wrong "
@@ -163,7 +170,7 @@ def _result(problem, point, residual, how, limit):
     else:
         message = (
             f"not recovered within max_products = {meter.most} at rank ≤ {limit}: {stated}; give more measurements, "
-            "noise_std if there is noise, or a larger max_products"
+            "noise_std if there is noise, or a larger max_products or rank"
         )
     return Recovered(
         point.matrix * size,
@@ -179,20 +186,13 @@ def _result(problem, point, residual, how, limit):
     )
 
 
-class _Meter:
-    """What a search has spent and seen; its weighted problems share it."""
-
-    def __init__(self):
-        self.products, self.most, self.residuals, self.stopped = 0.0, math.inf, [], False
-        self.bar = self.callback = None
-
-
 class _Problem:
     """min ‖M(Z) − y‖ as `continuation` wants it: forward, adjoint, inner products, and what counts as explained."""
 
     def __init__(self, M, y, shape, hermitian, rng):
-        self.rng, self.meter, self._last = rng, _Meter(), (None, None)
-        self.psd, self.noise_std = False, None
+        self.rng, self._last, self.psd, self.noise_std = rng, (None, None), False, None
+        # What a search has spent and seen; its weighted problems share it.
+        self.meter = SimpleNamespace(products=0.0, most=math.inf, residuals=[], stopped=False, bar=None, callback=None)
         self._forward, self._adjoint, self.y, self.shape, *found = given(M, y, shape)
         self.unit, self.unit_matrix, self.dtype = found
         xp = array_namespace(self.y)
@@ -203,7 +203,8 @@ class _Problem:
         self.real = not xp.isdtype(self.y.dtype, "complex floating")
         self.field = 1 if xp.isdtype(self.dtype, "real floating") else 2
         self.total = self.inner(self.y, self.y)
-        self.exact = (1e-10 if xp.finfo(self.y.dtype).bits == 64 else 1e-5) ** 2 * self.total
+        self.eps = float(xp.finfo(self.y.dtype).eps)
+        self.exact = (1e-10 if self.eps < 1e-10 else 1e-5) ** 2 * self.total
         seen = self._probe()
         # Rows that see nothing, as a mask's zeros, are no measurements. Complex numbers are two each.
         self.rows = int(xp.sum(xp.astype(seen != 0, xp.int64)))
@@ -211,19 +212,17 @@ class _Problem:
 
     def _probe(self):
         """M of a random matrix; ValueError unless M is linear and the adjoint is one, to rounding."""
-        xp = array_namespace(self.y)
         Z, other = (self._random(self.shape, self.dtype) for _ in range(2))
         if self.hermitian:
             Z, other = sym(Z), sym(other)
         w = self._random(self.y.shape, self.y.dtype)
         seen, together = self.forward(Z), self.forward(Z + other)
-        close = 1e4 * float(xp.finfo(self.y.dtype).eps)
         size = math.sqrt(self.inner(together, together))
         gap = together - seen - self.forward(other)
-        if not math.sqrt(self.inner(gap, gap)) <= close * size:
+        if not math.sqrt(self.inner(gap, gap)) <= 1e4 * self.eps * size:
             raise ValueError("M(Z + Z') is not M(Z) + M(Z') for random matrices: must be linear; see `forward`")
         there, here = self.inner(seen, w), float(inner(Z, self.adjoint(w))[0, 0])
-        if not abs(there - here) <= close * size * math.sqrt(self.inner(w, w)):
+        if not abs(there - here) <= 1e4 * self.eps * size * math.sqrt(self.inner(w, w)):
             raise ValueError(
                 f"⟨M(Z), w⟩ = {there:.4g} and ⟨Z, M*(w)⟩ = {here:.4g} for random Z and w: must agree; M*(w) is "
                 "Σ w_i M_i, with M_i and not its conjugate, and M(Z)_i = tr(M_iᴴ Z)"
@@ -273,7 +272,7 @@ class _Problem:
     def _there(self, w):
         """w (n,), real, as an array where y is, of its precision."""
         xp = array_namespace(self.y)
-        return xp.asarray(w, dtype=xp.float64 if xp.finfo(self.y.dtype).bits == 64 else xp.float32)
+        return xp.asarray(w, dtype=xp.float64 if self.eps < 1e-10 else xp.float32)
 
     def freedom(self, r):
         return degrees_of_freedom(*self.shape, r, self.hermitian, self.field)
@@ -286,14 +285,15 @@ class _Problem:
 
     def skew(self, w):
         """The part of M*(w) (p, q) that is not Hermitian."""
+        self.meter.products += 0.5
         E = self._adjoint(w)
         return E - sym(E)
 
     def within_noise(self, r, residual):
         """Whether the residual is, to three standard errors, no larger than noise_std and the fit leave it."""
         free = self.count - self.freedom(r)
-        known = self.noise_std and free > 0
-        return bool(known) and self.spread(r, residual) ** 2 <= self.noise_std**2 * (1 + 3 * math.sqrt(2 / free))
+        limit = self.noise_std**2 * (1 + 3 * math.sqrt(2 / free)) if self.noise_std and free > 0 else -1.0
+        return self.spread(r, residual) ** 2 <= limit
 
     def judged(self, r, residual):
         if self.inner(residual, residual) <= self.exact:

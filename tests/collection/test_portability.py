@@ -14,7 +14,7 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from wnlib import backend, figures, stiefel
+from wnlib import backend, figures
 from wnlib.maps import complexity
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
@@ -55,8 +55,7 @@ def quickened(monkeypatch):
         monkeypatch.setattr(inside, name, frozenset(getattr(inside, name)))
     for name, dtypes in inside._dtype_categories.items():
         monkeypatch.setitem(inside._dtype_categories, name, frozenset(dtypes))
-    for module, iterations in ((stiefel, "BLIND"), (complexity, "POWER_STEPS")):  # fewer of the same
-        monkeypatch.setattr(module, iterations, 6)
+    monkeypatch.setattr(complexity, "POWER_STEPS", 6)  # fewer of the same
 
 
 def capped(value, cap):

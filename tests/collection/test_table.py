@@ -18,7 +18,7 @@ def project(tmp_path):
     """A README with the markers, and records with and without a cost."""
     (tmp_path / "figures").mkdir()
     records = {
-        "10_last": {"claims": [check("last", measured=9)]},
+        "10_last": {"claims": [check("last", measured=9), check("sharper", refines="a sharper statement")]},
         "02_first": {"claims": [check("first", "paper")], "cost": {"seconds": 63.0, "peak_gib": 0.21}},
     }
     for stem, record in records.items():
@@ -32,10 +32,11 @@ def test_the_readme_gets_counts_by_tier_and_claims_md_all_claims(project):
     assert table.main(project) == 0
     text = (project / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Ÿ\n{table.BEGIN}\n") and text.endswith(f"{table.END}\nafter\n") and "old" not in text
-    assert "|  | [02_first](figures/executed/02_first.ipynb) | 1 |  |  | 63 s | 0.21 GiB |" in text
-    assert "|  | [10_last](figures/executed/10_last.ipynb) |  |  | `last` |  |  |" in text
+    first = "1 confirmed |  | 63 s | 0.21 GiB |"
+    assert f"|  | [02_first](figures/executed/02_first.ipynb) | {first}" in text
+    assert "|  | [10_last](figures/executed/10_last.ipynb) |  | 1 refined; not `last` |  |  |" in text
     every = (project / "figures" / "claims.md").read_text(encoding="utf-8")
-    paper, law = (every.index(table.TIERS[tier]) for tier in ("paper", "law"))
+    paper, law = (every.index(claims.TIERS[tier]) for tier in ("paper", "law"))
     assert paper < every.index("`first`: a statement") < law < every.index("`last`: a statement")
 
 

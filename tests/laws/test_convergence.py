@@ -92,9 +92,9 @@ def test_the_bound_refuses_a_step_beyond_its_domain():
         laws.tangent_bound(3, 2.0, np.array([1.0, 0.5]), 1.5)
 
 
-def test_expected_burn_in_refuses_a_range_that_holds_everything():
+def test_the_escape_law_refuses_a_range_that_holds_everything():
     with pytest.raises(ValueError, match="r = 10"):
-        laws.expected_burn_in(10, 10, 3, 0.5, 0.5)
+        laws.escape_law(10, 10, 3, 0.5, 0.5)
 
 
 def test_the_local_rate_in_population_and_past_the_limit_of_the_magnitudes_step():

@@ -133,7 +133,8 @@ def test_escape_law_is_the_law_of_escape_times_far_apart():
         law = laws.escape_law(m, r, level, sigma[level - 1], eta)
         assert scipy.stats.kstest(times[:, level - 1], law.cdf).pvalue > 1e-3
         assert scipy.stats.kstest(1.1 * times[:, level - 1], law.cdf).pvalue < 1e-6
-        assert law.mean() == pytest.approx(laws.expected_burn_in(m, r, level, sigma[level - 1], eta))
+        mean = (m - level - 1) / (2 * eta * sigma[level - 1] ** 2 * (r - level - 1))
+        assert law.mean() == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
@@ -162,10 +163,11 @@ def test_theorem_against_the_laws():
     m, r, r_A, kappa = 10**6, 10**4, 5, 7.0
     promised = laws.theorem(m, r, r_A, kappa)
     assert promised.contraction == pytest.approx(1 - laws.contraction([1, 1 / kappa], promised.eta), rel=1e-6)
-    sharp = laws.expected_burn_in(m, r, r_A, 1 / kappa, promised.eta)
+    sharp = laws.escape_law(m, r, r_A, 1 / kappa, promised.eta).mean()
     assert promised.burn_in / sharp == pytest.approx(2 * m * r**2 * r_A / (r - r_A) ** 3, rel=1e-2)
     doubled = laws.theorem(m, r, r_A, 2 * kappa)
-    assert np.log2(np.array(doubled) / np.array(promised)) == pytest.approx([-2, -2, 4, -4, 4])
+    powers = {"rip": -2, "eta": -2, "burn_in": 4, "contraction": -4, "samples": 4}
+    assert {k: np.log2(x / vars(promised)[k]) for k, x in vars(doubled).items()} == pytest.approx(powers)
 
 
 @pytest.mark.parametrize("ratio", [1.5, 4.0])
@@ -400,9 +402,9 @@ def test_random_alignment_keeps_its_digits_at_any_size():
     assert scipy.stats.kstest(P[:, 0, 0], law.cdf).pvalue > 1e-3
 
 
-def test_expected_burn_in_is_the_mean_escape_time_of_the_last_level():
+def test_the_mean_of_the_escape_law_is_the_mean_escape_time_of_the_last_level():
     m, r, r_A, eta, sigma = 10**6, 12, 3, 0.1, np.array([1.0, 0.1, 0.01])
     P, _ = laws.random_alignment(m, r, r_A, 20_000, np.random.default_rng(3))
     times = laws.escape_times(P, sigma, eta)[:, -1]
-    assert np.mean(times) == pytest.approx(laws.expected_burn_in(m, r, r_A, sigma[-1], eta), rel=0.03)
-    assert laws.expected_burn_in(m, r_A + 1, r_A, 1.0, eta) == np.inf
+    assert np.mean(times) == pytest.approx(laws.escape_law(m, r, r_A, sigma[-1], eta).mean(), rel=0.03)
+    assert laws.escape_law(m, r_A + 1, r_A, 1.0, eta).mean() == np.inf

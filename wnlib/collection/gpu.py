@@ -35,9 +35,9 @@ def parity():
     return counts
 
 
-def notebook(stem, profile, settings=()):
+def notebook(stem, profile):
     """Run a notebook into FOLDER/profile; return its record and arrays. On CuPy: "auto" takes it, there is a device."""
-    run.run(jobs.request(stem, profile, None, settings, FOLDER / profile))
+    run.run(jobs.request(stem, profile, output=FOLDER / profile))
     return verify.results(FOLDER / profile, stem)
 
 

@@ -9,11 +9,10 @@ from wnlib.collection import files, jobs
 from wnlib.collection.jobs import Problem
 
 BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
-TIERS = {
-    "paper": "What the paper says",
-    "law": "What is derived here, measured and proved",
-    "check": "Identities, sanity and the machine",
-}
+LEGEND = """Made by `make claims` from the records beside this file. *Measured*: over seeds the median with quartiles
+[lower, upper]; `mean` with two standard errors on either side; `worst`, the seed that is farthest off. Of more than
+three conditions the range `a … b`; `—` stands for what was not reached. *Confirmed* means that the statement holds as
+it stands, a negative one too; the median's holds where the median does, which may be half of the seeds."""
 # What of the paper a notebook regenerates, by its slug.
 PAPER = {
     "saddle_to_saddle": "Fig. 1, Lemma 4.1",
@@ -41,37 +40,44 @@ def record(path, status=1):
         found = files.parsed(path)
         overview({path.stem: found}), every({path.stem: found}), claims.table(found["claims"])
         for claim in found["claims"]:
-            TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
+            claims.TIERS[claim["tier"]], claims.VERDICTS.index(claim["verdict"])
         return found
 
 
 def overview(found):
     """Return the README's part: how the claims of each tier ended, and a line for each notebook, as Markdown."""
     ended = collections.Counter((c["tier"], c["verdict"]) for record in found.values() for c in record["claims"])
-    rows = [[words, *(str(ended[tier, v] or "") for v in claims.VERDICTS)] for tier, words in TIERS.items()]
+    rows = [[words, *(str(ended[tier, v] or "") for v in claims.VERDICTS)] for tier, words in claims.TIERS.items()]
     lines = []
     for stem, record in found.items():
         cost = record.get("cost")
         spent = [f"{cost['seconds']:g} s", f"{cost['peak_gib']:g} GiB"] if cost else ["", ""]
-        count = collections.Counter(claim["verdict"] for claim in record["claims"])
-        missed = ", ".join(f"`{claim['id']}`" for claim in record["claims"] if claim["verdict"] == "not observed")
-        notebook = f"[{stem}](figures/executed/{stem}.ipynb)"
-        verdicts = [*(str(count[v] or "") for v in claims.VERDICTS[:2]), missed]
-        lines.append([PAPER.get(stem[3:], ""), notebook, *verdicts, *spent])
+        paper = _ended(claim for claim in record["claims"] if claim["tier"] == "paper")
+        ours = _ended(claim for claim in record["claims"] if claim["tier"] != "paper")
+        lines.append([PAPER.get(stem[3:], ""), f"[{stem}](figures/executed/{stem}.ipynb)", paper, ours, *spent])
     minutes = sum(record.get("cost", {}).get("seconds", 0) for record in found.values()) / 60
     parts = [
         claims.markdown(["claims", *claims.VERDICTS], rows),
         "All of them, as measured: [figures/claims.md](figures/claims.md). The notebooks' times add up to "
         f"{minutes:.0f} minutes.",
-        claims.markdown(["the paper's", "notebook", *claims.VERDICTS, "time", "memory"], lines),
+        claims.markdown(["of the paper", "notebook", "the paper's claims", "ours", "time", "memory"], lines),
     ]
     return "\n\n".join(parts)
 
 
+def _ended(ended):
+    """How the claims ended, in words; those not observed by name."""
+    ended = list(ended)
+    count = collections.Counter(claim["verdict"] for claim in ended)
+    missed = ", ".join(f"`{claim['id']}`" for claim in ended if claim["verdict"] == "not observed")
+    words = [f"{count[verdict]} {verdict}" for verdict in claims.VERDICTS[:2] if count[verdict]]
+    return "; ".join(words + [f"not {missed}"] * bool(missed))
+
+
 def every(found):
     """Return figures/claims.md: all claims, by tier and notebook."""
-    parts = ["# All claims, as measured", "Made by `make claims` from the records beside this file."]
-    for tier, words in TIERS.items():
+    parts = ["# All claims, as measured", LEGEND]
+    for tier, words in claims.TIERS.items():
         rows = []
         for stem, record in found.items():
             for claim in record["claims"]:

@@ -2,13 +2,11 @@
 
 from wnlib.laws.descent import gd_small_start, gd_tail
 from wnlib.laws.population import (
-    Theorem,
     alignment,
     contraction,
     crossing_time,
     escape_law,
     escape_times,
-    expected_burn_in,
     levels,
     theorem,
 )

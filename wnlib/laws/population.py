@@ -4,8 +4,7 @@ Notation: P = UᵀXXᵀU (r_A×r_A) is the alignment, Q = I − P. At μ = 2, af
 ‖XΘXᵀ − A‖_F² = 2 tr(ΣQΣ) − tr(ΣQΣQ) and −G = (I − XXᵀ) U (ΣPΣ) UᵀX.
 """
 
-import math
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import numpy as np
 import scipy
@@ -73,46 +72,25 @@ def escape_law(m, r, level, sigma, eta):
     """Return the law of `escape_times` for X_0 uniform on St(m, r) and levels far apart: a distribution of scipy.stats.
 
     λ_ℓ(ΣP_0Σ)/σ_ℓ² is then the Schur complement 1/[(P_0[:ℓ, :ℓ])⁻¹]_ℓℓ, which is Beta((r − ℓ + 1)/2, (m − r)/2) for
-    the level ℓ = 1, 2, … (Bartlett): t = (1 + b)/(2ησ²) with b = (1 − p_0)/p_0 beta-prime. The mean is
-    (m − ℓ − 1)/(2ησ²(r − ℓ − 1)), infinite for r <= ℓ + 1; P(t > x) falls as x^{−(r − ℓ + 1)/2}. Raises ValueError
-    unless level <= r < m.
+    the level ℓ = 1, 2, … (Bartlett): t = (1 + b)/(2ησ²) with b = (1 − p_0)/p_0 beta-prime. Its `mean()`,
+    (m − ℓ − 1)/(2ησ²(r − ℓ − 1)), is the expected burn-in at ℓ = r_A, m ≫ r ≫ r_A; for close or equal levels it is
+    too short, 1/λ_min(ΣP_0Σ) counts instead (`escape_times`). It is infinite for r <= ℓ + 1; P(t > x) falls as
+    x^{−(r − ℓ + 1)/2}. Raises ValueError unless level <= r < m (at r = m range(X) holds U from the start).
     """
     validate.integer("r", r, validate.integer("level", level, 1), validate.integer("m", m, 2) - 1, "level <= r < m")
     unit = 1 / (2 * validate.positive("eta", eta) * sigma**2)
     return scipy.stats.betaprime((m - r) / 2, (r - level + 1) / 2, loc=unit, scale=unit)
 
 
-def expected_burn_in(m, r, r_A, sigma, eta):
-    """Return the mean escape time of the last level, (m − r_A − 1)/(2ησ²(r − r_A − 1)), for sigma = σ_{r_A} and r < m.
-
-    The mean of `escape_law`, whose domain it shares: levels far apart and m ≫ r ≫ r_A. For close or equal levels it is
-    too short, 1/λ_min(ΣP_0Σ) counts instead (`escape_times`). Infinite for r <= r_A + 1, where the burn-in is
-    heavy-tailed. Raises ValueError for r >= m: range(X) then holds U from the start.
-    """
-    eta = validate.positive("eta", eta)
-    validate.integer("r", r, validate.integer("r_A", r_A, 1), validate.integer("m", m, 2) - 1, "r_A <= r < m")
-    return (m - r_A - 1) / (2 * eta * sigma**2 * (r - r_A - 1)) if r > r_A + 1 else math.inf
-
-
-class Theorem(NamedTuple):
-    """Theorem 3.2's expressions, each up to a constant that it leaves open."""
-
-    rip: float
-    eta: float
-    burn_in: float
-    contraction: float
-    samples: float
-
-
 def theorem(m, r, r_A, kappa):
-    """Return what Theorem 3.2 asks for and promises, for r > r_A: RIP δ, step η, burn-in, 1 − rate, Gaussian samples n.
+    """Return what Theorem 3.2 asks for and promises, up to constants, r > r_A: RIP δ, η, burn-in, 1 − rate, samples n.
 
-    Its rate is η/κ² at its own η, as `contraction` has it. Its burn-in is longer than `expected_burn_in` at its η by
-    2 m r² r_A/(r − r_A)³ for r well above r_A: the power of κ is the same, κ² being that of η.
+    Its rate is η/κ² at its own η, as `contraction` has it. Its burn-in is longer than the mean of `escape_law` at its η
+    by 2 m r² r_A/(r − r_A)³ for r well above r_A: the power of κ is the same, κ² being that of η.
     """
     s = validate.integer("r", r, validate.integer("r_A", r_A, 1) + 1, m, "r_A < r <= m") - r_A
     kappa = validate.real("kappa", kappa, 1)
-    return Theorem(
+    return SimpleNamespace(
         rip=s**6 / (kappa**2 * m**3 * r**4 * r_A),
         eta=s**4 / (kappa**2 * m**2 * r**2 * r_A),
         burn_in=kappa**4 * m**4 * r**4 * r_A**2 / s**8,

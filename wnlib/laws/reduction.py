@@ -57,18 +57,20 @@ def reduced_step(P, Q, sigma, eta, damping=None):
     """
     xp = array_namespace(P)
     if damping is None:
-        C = sigma[:, None] * P * sigma
+        C = eta * sigma[:, None] * sigma * P  # with η, here and below
     else:
         root = xp.sqrt(sigma)
         s, V = xp.linalg.eigh(root[:, None] * P * root)
-        weights = s / (s**2 + damping**2 * reduced_error(Q, sigma)[..., None])
+        weights = eta * s / (s**2 + damping**2 * reduced_error(Q, sigma)[..., None])
         C = root[:, None] * ((V * weights[..., None, :]) @ mT(V)) * root
     eye = eye_like(P)
-    F, G = eta * Q @ C, eta * P @ C
-    left, right = eye + F, eye - G
-    inverse = xp.linalg.inv(eye + G @ F)  # one for both: (I + FG)^{-1} = I − F(I + GF)^{-1}G
-    P_next = left @ (inverse @ P) @ mT(left)
-    Q_next = right @ (Q - F @ inverse @ G @ Q) @ mT(right)
+    F, G = Q @ C, P @ C
+    middle = xp.linalg.solve(eye + G @ F, P)  # (I + PCQC)^{-1}P, symmetric: one for both, by Woodbury's formula
+    half = F @ middle
+    both = half @ mT(F)
+    right = eye - G
+    P_next = middle + half + mT(half) + both
+    Q_next = right @ (Q - both) @ mT(right)
     return sym(P_next), sym(Q_next)
 
 
@@ -146,7 +148,7 @@ def tangents_step(R, sigma, eta, damping=None):
 
     One step of weight normalization in population at μ = 2: H = I − η(C⁻¹ + ηQ)⁻¹ with C = ΣPΣ and P = (I + R)⁻¹,
     for `sigma` (r_A,) of any signs. With `damping` = λ > 0, a number or (...), the step of the preconditioned method at
-    η = 1, A ⪰ 0: H = (I + ΣPΣ/λ²)⁻¹. Proofs in notebooks two_phases and preconditioned_wn.
+    η = 1 whatever `eta`, A ⪰ 0: H = (I + ΣPΣ/λ²)⁻¹. Proofs in notebooks two_phases and preconditioned_wn.
     """
     xp = array_namespace(R)
     eye = eye_like(R)

@@ -108,15 +108,11 @@ def local_rate(operator, U, sigma, X, eta, mu=2.0):
 
 def _tangent_basis(U, X):
     """Orthonormal matrices (K, m, m): p uᵀ + u pᵀ for p ⟂ X, the u in turn, then Sym(r) on range(X), U first."""
-    spare = X - U @ (U.T @ X)
-    left = np.linalg.svd(spare)[0][:, : X.shape[1] - U.shape[1]]
-    frame = np.linalg.qr(np.concatenate([U, left], axis=1))[0]
-    outside = np.linalg.svd(frame)[0][:, X.shape[1] :]
-    i, j = np.triu_indices(X.shape[1])
-    pairs = [
-        np.einsum("au,bp->upab", frame[:, : U.shape[1]], outside),
-        np.einsum("ai,bi->iab", frame[:, i], frame[:, j]),
-    ]
-    outer = np.concatenate([pairs[0].reshape(-1, *pairs[0].shape[-2:]), pairs[1]])
+    (m, r), r_A = X.shape, U.shape[1]
+    spare = np.linalg.svd(X - U @ (U.T @ X))[0][:, : r - r_A]
+    frame = np.linalg.qr(np.concatenate([U, spare], axis=1), mode="complete")[0]  # of range(X), then of the rest
+    u, p = np.divmod(np.arange(r_A * (m - r)), m - r)
+    i, j = np.concatenate([[u, r + p], np.triu_indices(r)], axis=1)
+    outer = np.einsum("ak,bk->kab", frame[:, i], frame[:, j])
     both = outer + np.swapaxes(outer, -1, -2)
     return both / np.sqrt(np.sum(both**2, axis=(-2, -1), keepdims=True))

@@ -8,7 +8,7 @@ import array_api_compat.numpy
 from wnlib import validate
 from wnlib.operators.cosine import Cosine, cosine
 from wnlib.operators.dense import Dense, gaussian, rademacher, triangular
-from wnlib.operators.entries import Entries, entries, spurious
+from wnlib.operators.entries import Entries, entries
 from wnlib.operators.lazy import Lazy, lazy
 from wnlib.operators.measurements import data
 from wnlib.operators.pauli import Pauli, pauli, shots

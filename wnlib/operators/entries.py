@@ -1,11 +1,9 @@
-"""Entries of the matrix itself: completion, and a family built to have spurious solutions."""
-
-import math
+"""Entries of the matrix itself, weighted: completion."""
 
 import array_api_compat.numpy
 import numpy as np
 
-from wnlib import backend, validate
+from wnlib import validate
 from wnlib.linalg import dim_sym, smat, svec
 from wnlib.operators.protocol import beside, drawn, require, sample
 
@@ -50,22 +48,3 @@ def entries(m, n, rng, xp=array_api_compat.numpy):
         return weights + np.triu(weights, 1).T
 
     return Entries(drawn(rng, xp, draw))
-
-
-def spurious(m, epsilon, xp=array_api_compat.numpy):
-    """Return the operator of Yalcin, Zhang, Lavaei and Sojoudi (arXiv 2110.10279) and its rank-one truth zzᵀ (m, m).
-
-    z is 1 at the even indices (from 0) and 0 elsewhere, scaled to ‖z‖ = 1. The diagonal and every entry of an odd row
-    or column have weight 1, the rest epsilon, so that M*M lies between ε² and 1. For small epsilon every vector with
-    the entries ±z is a local minimum of ‖M(yyᵀ − zzᵀ)‖²: 2^⌈m/2⌉ of them, all but ±z spurious. Raises ValueError
-    unless m >= 2 and 0 < epsilon <= 1.
-    """
-    validate.integer("m", m, 2)
-    backend.require_memory(40 * m * m, f"spurious family with m = {m}", lambda free: "a smaller m would fit", xp)
-    epsilon = validate.positive("epsilon", epsilon)
-    if epsilon > 1:
-        raise ValueError(f"epsilon = {epsilon:g}: must be at most 1, the weight of the entries that are seen")
-    even = np.arange(m) % 2 == 0
-    weights = np.where(even[:, None] & even[None, :] & ~np.eye(m, dtype=bool), epsilon, 1.0)
-    z = even / math.sqrt(np.count_nonzero(even))
-    return Entries(xp.asarray(weights)), xp.asarray(np.outer(z, z))

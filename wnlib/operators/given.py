@@ -41,21 +41,19 @@ def given(M, y, shape=None):
         if shape not in (None, (M.m, M.m)):
             raise ValueError(f"shape = {shape}: must be {(M.m, M.m)}, the operator's, or left out")
         forward, adjoint, shape = M.measure, M.adjoint, (M.m, M.m)
-    elif shape is None:
-        if hasattr(M, "matvec") or isinstance(M, (tuple, list)):
-            raise ValueError("shape is missing: must be (p, q) where M is not an array, or m for (m, m)")
-        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
-    elif hasattr(M, "matvec") and hasattr(M, "rmatvec"):
-        if tuple(M.shape) != (y.shape[0], shape[0] * shape[1]):
-            raise ValueError(
-                f"M has shape {tuple(M.shape)}: must be {(y.shape[0], shape[0] * shape[1])}, y's length and p·q"
-            )
-        forward = lambda Z: M.matvec(xp.reshape(Z, (-1,)))  # noqa: E731
-        adjoint = lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape)  # noqa: E731
-    elif isinstance(M, (tuple, list)) and len(M) == 2 and all(callable(f) for f in M):
-        forward, adjoint = M
     else:
-        raise TypeError(f"M is a {type(M).__name__}: must be an array (n, p, q), a pair of functions or an operator")
+        linear = hasattr(M, "matvec") and hasattr(M, "rmatvec")
+        if not linear and not (isinstance(M, (tuple, list)) and len(M) == 2 and all(map(callable, M))):
+            raise TypeError(
+                f"M is a {type(M).__name__}: must be an array (n, p, q), numpy.asarray makes one of a list; a pair of "
+                "functions; a LinearOperator with matvec and rmatvec; or an operator of wnlib.operators"
+            )
+        if shape is None:
+            raise ValueError("shape is missing: must be (p, q) where M is not an array, or m for (m, m)")
+        if linear and tuple(M.shape) != (size := (y.shape[0], shape[0] * shape[1])):
+            raise ValueError(f"M has shape {tuple(M.shape)}: must be {size}, y's length and p·q")
+        flat = (lambda Z: M.matvec(xp.reshape(Z, (-1,)))), (lambda w: xp.reshape(xp.asarray(M.rmatvec(w)), shape))
+        forward, adjoint = flat if linear else M
     return _in_units(_checked(forward, "forward(Z)", tuple(y.shape)), _checked(adjoint, "adjoint(w)", shape), y, shape)
 
 
@@ -81,7 +79,7 @@ def _array_form(M, y, shape):
     xp = backend.common_namespace({"M": M, "y": y})
     if M.ndim != 3 or 0 in M.shape or M.shape[0] != y.shape[0]:
         raise ValueError(
-            f"M has shape {tuple(M.shape)}: must be ({y.shape[0]}, p, q), a matrix for each of y's measurements"
+            f"M has shape {tuple(M.shape)} and y {y.shape[0]} numbers: must be (n, p, q) and n, a matrix for each"
         )
     n, *sides = M.shape
     if shape not in (None, tuple(sides)):

@@ -7,6 +7,7 @@ identity on Sym(m), and named in operators.OPERATORS. One that takes complex Her
 `real = False`.
 """
 
+import bisect
 import math
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from wnlib import backend, validate
 from wnlib.backend import array_namespace
 from wnlib.linalg import smat, svec
+
+drawn = backend.drawn  # from one generator or a list
 
 
 def in_one_pass(product, Zs, stack, matrix):
@@ -27,7 +30,8 @@ def in_one_pass(product, Zs, stack, matrix):
     answers, start = [], 0
     for Z, part in zip(Zs, stacks, strict=True):
         stop = start + part.shape[-3]
-        answers.append(_shaped(together[..., start:stop, :, :], Z.shape))
+        answer = together[..., start:stop, :, :]
+        answers.append(answer if answer.shape == Z.shape else xp.reshape(answer, Z.shape))  # the call would cost
         start = stop
     return answers
 
@@ -39,20 +43,10 @@ def under_stack(x, stack, tail):
     return array_namespace(x).reshape(x, (*stack, -1, *x.shape[x.ndim - tail :]))
 
 
-def _shaped(x, shape):
-    """`x` reshaped, at no cost where it has that shape: small products take no longer than the call."""
-    return x if x.shape == shape else array_namespace(x).reshape(x, shape)
-
-
 def beside(parameter, stack, between):
     """Return `parameter` (*stack, ...) with axes of length 1 after its stack, beside an input that has more."""
     shape = (*stack, *(1,) * between, *parameter.shape[len(stack) :])
     return array_namespace(parameter).reshape(parameter, shape)
-
-
-def drawn(rng, xp, draw):
-    """Return draw(generator) as an array of `xp`, for a list of generators one beside the other."""
-    return xp.asarray(np.stack([draw(g) for g in rng]) if isinstance(rng, list) else draw(rng))
 
 
 def sample(g, n, d):
@@ -76,7 +70,7 @@ def require(kind, m, n, rng, xp, need, most=None, otherwise=""):
     copies = len(rng) if isinstance(validate.generators("rng", rng), list) else 1
 
     def instead(free):
-        fits = backend.largest(m, lambda smaller: need(smaller, copies), free)
+        fits = bisect.bisect_right(range(1, min(m, free) + 1), free, key=lambda smaller: need(smaller, copies))
         fewer = " (or fewer seeds at a time)" if copies > 1 else ""
         return (f"m = {fits} would fit" if fits else "free some memory first") + fewer + otherwise
 

@@ -1,5 +1,3 @@
 """Sweeps of independent cells: what one is and its file (`cells`), who computes (`executors`), the loop (`work`)."""
 
 from wnlib.sweep.work import run
-
-__all__ = ["run"]

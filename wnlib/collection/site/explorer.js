@@ -125,7 +125,7 @@ function gdError({ F, K, s }, sigma, spare) {
 // laws.gd_tail: gradient descent's ‖YYᵀ − A‖_F at step t, r > r_A.
 const gdTail = (t, m, r, rank, eta) => Math.sqrt(Math.min(r, m) - rank) / (2 * eta * t);
 
-// laws.expected_burn_in: the mean of the last escape time.
+// laws.escape_law(…).mean(): the mean of the last escape time.
 const expectedBurnIn = (m, r, rank, sigma, eta) =>
   r > rank + 1 ? (m - rank - 1) / (2 * eta * sigma ** 2 * (r - rank - 1)) : Infinity;
 
