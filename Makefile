@@ -14,9 +14,10 @@ ifneq ($(filter auto numpy cupy,$(value BACKEND)),$(value BACKEND))
 $(error BACKEND=$(value BACKEND): choose auto, numpy or cupy)
 endif
 ifneq ($(value ONLY),)
-ROOM := $(firstword $(wildcard tests/$(value ONLY) tests/test_$(value ONLY).py))
+FILE := $(if $(word 2,$(value ONLY)),,tests/$(dir $(value ONLY))test_$(notdir $(value ONLY)).py)
+ROOM := $(firstword $(wildcard tests/$(value ONLY) $(FILE)))
 ifeq ($(ROOM),)
-$(error ONLY=$(value ONLY): choose the NAME of a tests/NAME or tests/test_NAME.py)
+$(error ONLY=$(value ONLY): choose the NAME of a tests/NAME or tests/test_NAME.py, or ROOM/NAME)
 endif
 endif
 
@@ -88,7 +89,7 @@ $(TIMED): | $(filter-out $(TIMED),$(filter figures/%.pdf,$(MAKECMDGOALS)))
 why: $(ENV)  ## say of each notebook which input makes its figure stale
 	@$(RUN) --why
 
-test: $(ENV)  ## lint, format check and all tests; ONLY=operators: those of one room, without the slow ones
+test: $(ENV)  ## lint, format check and all tests; ONLY=operators or collection/run: those of a room, without the slow
 	$(if $(ROOM),,$(PY) -m ruff check . && $(PY) -m ruff format --check .)
 	OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(if $(ROOM),-m 'not slow' $(call quoted,$(ROOM)))
 

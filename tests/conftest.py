@@ -1,18 +1,30 @@
 """Fixtures: the array backends. Whatever a notebook calls is tested on each of them."""
 
+import sys
+
 import array_api_compat
 import hypothesis
 import pytest
 
 from wnlib import backend
 
+# As in wnlib.collection.kernel: jsonschema would compile a grammar of addresses on import, longer than all the rest.
+sys.modules |= dict.fromkeys(["rfc3987_syntax", "isoduration"])
+
 # A busy machine must not fail a test for being slow, nor a lucky draw pass it.
 hypothesis.settings.register_profile("wnlib", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("wnlib")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the markers are asked for
 def pytest_collection_modifyitems(config, items):
-    """Where no device is, the tests that need one are deselected: the summary then speaks of what can run."""
+    """Whatever opens a browser is slow. Where no device is, the tests that need one are deselected.
+
+    The summary then speaks of what can run.
+    """
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("slow")
     try:
         backend.namespace("cupy")
     except RuntimeError:

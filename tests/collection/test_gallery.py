@@ -21,8 +21,6 @@ FIGURES = jobs.PROFILES["paper"][0]
 STEMS = [s for s in jobs.stems() if all((FIGURES / name.format(s)).is_file() for name in jobs.OUTPUTS)]
 PAGES = ["index.html", "laws.html", "explorer.html", *(f"{stem}.html" for stem in STEMS)]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, request):

@@ -51,7 +51,7 @@ def project(tmp_path):
     for name in ("backend.py", "validate.py"):
         shutil.copy(jobs.ROOT / "wnlib" / name, root / "wnlib")
     machinery = Path(jobs.__file__).parent
-    shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("__pycache__", "site"))
+    shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("site"))
     (root / "build" / "matplotlib").mkdir(parents=True)
     (
         root / "build" / "matplotlib" / "fontlist-none.json"
@@ -137,7 +137,8 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
     [
         (["figures", "PROFILE=slow"], "PROFILE=slow: choose paper, quick or extended"),
         (["figures", "BACKEND=abacus"], "BACKEND=abacus: choose auto, numpy or cupy"),
-        (["test", "ONLY=abacus"], "ONLY=abacus: choose the NAME of a tests/NAME or tests/test_NAME.py"),
+        (["test", "ONLY=abacus"], "ONLY=abacus: choose the NAME of a tests/NAME or tests/test_NAME.py, or ROOM/NAME"),
+        (["test", "ONLY=collection/x y"], "ONLY=collection/x y: choose the NAME of a tests/NAME"),
         (["figures", "PYTHON=no-such-python"], "PYTHON=no-such-python: not found"),
         (["fgures"], "no target fgures: did you mean figures?; make help lists all"),
         (["zzzz'; touch harm; '"], "no target zzzz'; touch harm; '; make help lists all"),
@@ -155,6 +156,17 @@ def test_bad_requests_take_one_line(project, arguments, message):
     lines = [line for line in err.splitlines() if not (line.startswith("make: ***") and message not in line)]
     assert status == 2 and len(lines) == 1 and message in lines[0], err
     assert not any((project / name).exists() for name in ("figures", ".venv", "harm"))
+
+
+@pytest.mark.parametrize(
+    ("only", "path"), [("sweep", "sweep"), ("collection/run", "collection/test_run.py"), ("fits", "./test_fits.py")]
+)
+def test_a_room_s_tests_or_a_file_s_are_run_alone(project, only, path):
+    for name in ("sweep/test_sweep.py", "collection/test_run.py", "test_fits.py"):
+        (project / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / "tests" / name).touch()
+    status, out, err, _ = make(project, "-n", "test", f"ONLY={only}", PYTHON)
+    assert (status, err) == (0, "") and out.rstrip().endswith(f"-m 'not slow' 'tests/{path}'") and "ruff" not in out
 
 
 def test_python_that_lacks_packages(project):

@@ -69,7 +69,7 @@ def make_project(root):
     (root / "wnlib").mkdir()
     (root / "wnlib" / "__init__.py").touch()
     machinery = Path(jobs.__file__).parent
-    shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("__pycache__", "site"))
+    shutil.copytree(machinery, root / "wnlib" / "collection", ignore=shutil.ignore_patterns("site"))
     (root / "requirements.lock").write_text("numpy==2\n")
     (root / "build" / "matplotlib").mkdir(parents=True)
     (
@@ -188,8 +188,7 @@ def test_record_and_executed_notebook(published):
     assert result["data"]["text/plain"] == ["<object at 0x...>"]
 
 
-def test_the_executed_copy_shows_the_figure_under_the_title(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
+def test_the_executed_copy_shows_the_figure_under_the_title(tmp_path):
     import nbformat
 
     tagged = {"metadata": {"tags": []}}
@@ -202,8 +201,7 @@ def test_the_executed_copy_shows_the_figure_under_the_title(tmp_path, monkeypatc
     ]
 
 
-def test_streams_are_joined_as_a_reader_saw_them(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)  # as in the runner: it is slow to import
+def test_streams_are_joined_as_a_reader_saw_them(tmp_path):
     import nbformat
 
     def stream(name, text):
@@ -435,7 +433,12 @@ def test_quick_file_is_needed_and_checked(tmp_path):
         ("exit", (), "cell 4 RuntimeError: ended the notebook, 1 cells early; partial"),
         ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save writes them; partial"),
         ("sleep", ("--cell-timeout", "1"), "cell 4 ran past its limit of 1 s; raise it with --cell-timeout; partial"),
-        ("sleep", ("--timeout", "15"), "the notebook ran past its limit of 15 s; raise it with --timeout; partial"),
+        pytest.param(
+            "sleep",
+            ("--timeout", "15"),
+            "the notebook ran past its limit of 15 s; raise it with --timeout; partial",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_faults_publish_nothing(unharmed, fault, more, message):
@@ -493,7 +496,6 @@ def test_a_bad_record_is_refused(tmp_path, text):
 @pytest.mark.parametrize(("failures", "starts_at", "calls"), [(2, None, 3), (3, None, 3), (3, 0, 1)])
 def test_only_the_start_is_retried(tmp_path, monkeypatch, failures, starts_at, calls):
     """A kernel that does not start gets two more chances; a notebook that fails gets none."""
-    monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
     import papermill
 
     seen = []
@@ -637,6 +639,7 @@ def test_what_cannot_be_put_back_is_named(set_of_files, monkeypatch):
 DRAWS = "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.close()\nprint('drawn')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -664,6 +667,7 @@ def test_whoever_runs_it_gets_the_same_copy(tmp_path, environment):
     assert status == 2 and "choose another --output" in one_line(err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["closed", "gone", "nowhere"])
 def test_a_terminal_never_fails_a_run(tmp_path, how):
     root = make_project(tmp_path)
@@ -726,6 +730,7 @@ def test_the_first_error_is_shown_where_nothing_more_can_be_written(unharmed):
     assert status == 1 and "File too large" in one_line(err)
 
 
+@pytest.mark.slow
 def test_what_killed_runs_leave_is_cleared_by_the_next(unharmed):
     process = start(unharmed, *faulty("sleep"))
     wait_for(lambda: asleep(unharmed), "the sleeping cell")
@@ -739,6 +744,7 @@ def test_what_killed_runs_leave_is_cleared_by_the_next(unharmed):
     assert call(unharmed, *faulty("raise"))[0] == 1 and not scratch.exists()
 
 
+@pytest.mark.slow
 def test_users_settings_stay_out(tmp_path, monkeypatch):
     """Start-up files, kernels and backends of the user reach no kernel; this tree's wnlib comes first."""
     root = make_project(tmp_path / "project")
