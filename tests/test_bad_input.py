@@ -105,7 +105,6 @@ def test_a_setting_out_of_range_is_refused(case):
         ("damping", lambda value: peers.scaled_gradient_descent(0.5, value)),
         ("eta", lambda value: peers.preconditioned_gradient_descent(value)),
         ("damping", lambda value: peers.preconditioned_gradient_descent(0.5, value)),
-        ("eta", lambda value: peers.asymmetric_gradient_descent(value)),
         ("eta", lambda value: peers.approximate_gauss_newton(value)),
         ("eta", lambda value: peers.iterative_hard_thresholding(value)),
         ("eta", lambda value: methods.preconditioned_weight_normalization(value)),

@@ -211,7 +211,6 @@ CASES = {
             ("levenberg_marquardt", (0.5, 0.3), methods.start_factored),
             ("polyak_gradient_descent", (0.2, lambda Z, E: inner(Z, Z), 2), methods.start_factored),
             ("momentum_gradient_descent", (0.2, 0.4), ahead_start),
-            ("asymmetric_gradient_descent", (0.2,), pair_start),
             ("approximate_gauss_newton", (0.5,), pair_start),
         ]
     },

@@ -64,11 +64,6 @@ PEERS = {
         start_thresholded,
         lambda Ms, y, X, *rest: textbook.riemannian_gradient_descent(Ms, y, X, STEPS),
     ),
-    "asymmetric GD": (
-        peers.asymmetric_gradient_descent(0.3),
-        start_paired,
-        lambda Ms, y, L, R: both(textbook.asymmetric_gradient_descent(*nonsymmetric(Ms, y), L, R, 0.3, STEPS)),
-    ),
     "AGN": (
         peers.approximate_gauss_newton(0.6),
         start_paired,

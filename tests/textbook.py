@@ -94,14 +94,6 @@ def momentum_gradient_descent(Ms, y, Y, P, eta, momentum, steps):
     return Y
 
 
-def asymmetric_gradient_descent(Ms, y, L, R, eta, steps):
-    """L₊ = L − ηER, R₊ = R − ηEᵀL, with M_i that need not be symmetric."""
-    for _ in range(steps):
-        E = residual_gradient(Ms, L @ R.T, y)
-        L, R = L - eta * E @ R, R - eta * E.T @ L
-    return L, R
-
-
 def approximate_gauss_newton(Ms, y, L, R, eta, steps):
     """AGN: L moves by the least-norm solution D of DRᵀ ≈ E, then R likewise, E retaken; any M_i, symmetric or not."""
     for _ in range(steps):

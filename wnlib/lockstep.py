@@ -210,17 +210,16 @@ class _Track:
         self.limit = DIVERGED**2 * to_numpy(xp.where(scale > 0, scale, xp.ones_like(scale)))
         self.taken = 0  # products with M*M
         self.steps, self.products, self.rows = [], [], []
-        self.status = np.full(self.batch, Status.MAX_STEPS, dtype=object)
+        self.converged, self.diverged = np.zeros((2, *self.batch), dtype=bool)
         self.ended = np.full(self.batch, -1)
         self.finished = False
 
     def record(self, t, E, tolerance):
         Z = self.state.estimate
         row = {self.judged: to_numpy(squared_norm(E() if self.truth is None else Z - self.truth))}
-        size = to_numpy(squared_norm(Z))
-        lost = ~(size <= self.limit) & (self.status != Status.DIVERGED)  # NaN counts as lost
-        self.status[lost], self.ended[lost] = Status.DIVERGED, t
-        diverged = self.status == Status.DIVERGED
+        lost = ~(to_numpy(squared_norm(Z)) <= self.limit) & ~self.diverged  # NaN counts as lost
+        self.ended[lost] = t
+        self.diverged = diverged = self.diverged | lost
         if np.any(diverged):  # set back to the start, so that nothing overflows and nobody waits
             self._restart(diverged)
         row |= {name: to_numpy(function(self.state, E)) for name, function in self.run.observe.items()}
@@ -233,8 +232,8 @@ class _Track:
                 )
             value[diverged] = np.nan
         within = ~diverged & (row[self.judged] <= tolerance)
-        first = within & (self.status == Status.MAX_STEPS)
-        self.status[first], self.ended[first] = Status.CONVERGED, t
+        self.ended[within & ~self.converged] = t
+        self.converged |= within
         self.steps.append(t)
         self.products.append(self.taken)
         self.rows.append(row)
@@ -248,7 +247,9 @@ class _Track:
     def trace(self):
         values = {name: np.stack([row[name] for row in self.rows]) for name in self.rows[0]}
         ended = np.where(self.ended < 0, self.steps[-1], self.ended)
-        return Trace(np.array(self.steps), np.array(self.products), values, self.status, ended, self.state)
+        status = np.full(self.batch, Status.MAX_STEPS, dtype=object)
+        status[self.converged], status[self.diverged] = Status.CONVERGED, Status.DIVERGED
+        return Trace(np.array(self.steps), np.array(self.products), values, status, ended, self.state)
 
 
 def _to_batch(x, batch, what, name):

@@ -8,7 +8,6 @@ from wnlib.peers.factored import (
     Extrapolated,
     Paired,
     approximate_gauss_newton,
-    asymmetric_gradient_descent,
     levenberg_marquardt,
     momentum_gradient_descent,
     polyak_gradient_descent,

@@ -135,21 +135,6 @@ def momentum_gradient_descent(eta, momentum):
     return step
 
 
-def asymmetric_gradient_descent(eta):
-    """Return the step of gradient descent on L and R: L₊ = L − ηER, R₊ = R − ηEᵀL (Xiong, Ding, Du 2024, ICLR).
-
-    The theory starts R at a third of L's scale: the imbalance is what makes it linear. One product with M*M a step.
-    """
-    eta = validate.positive("eta", eta)
-
-    def step(state):
-        L, R = state
-        E = (yield state.estimate) + state.skew
-        return Paired(L - eta * (E @ R), R - eta * (mH(E) @ L))
-
-    return step
-
-
 def approximate_gauss_newton(eta=1.0):
     """Return the step of AGN (Jia, Feng, Meng, Sun 2024, NeurIPS), or APGD (Liu et al. 2025, arXiv 2502.00463).
 
