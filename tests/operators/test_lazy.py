@@ -58,7 +58,7 @@ def orthonormality(M):
     for _ in range(75):
         Z = Z + 1e-9 * sym(rng.standard_normal(Z.shape))
         M.normal(Z)
-    U = np.concatenate(list(M.directions._filled()))
+    U = M.directions.combine(np.eye(len(M.directions), dtype=M.directions.like.dtype))
     assert len(U) == 600
     return np.abs(U @ U.T - np.eye(len(U))).max()
 
@@ -75,7 +75,7 @@ def test_queries_that_nearly_agree_may_come_in_one_call(storage, accuracy, gap):
     Z = np.concatenate([old, [one, change]])
     gram = svec(Z) @ svec(M.normal(Z)[0]).T
     assert np.abs(gram - gram.T).max() <= accuracy * np.abs(gram).max()
-    U = np.concatenate(list(M.directions._filled()))
+    U = M.directions.combine(np.eye(len(M.directions), dtype=M.directions.like.dtype))
     assert np.abs(U @ U.T - np.eye(len(U))).max() <= 10 * accuracy
 
 

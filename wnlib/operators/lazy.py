@@ -1,5 +1,6 @@
 """Gaussian measurements drawn as they are asked for: any n, at a cost free of n and of d²."""
 
+import itertools
 import math
 
 import array_api_compat.numpy
@@ -7,11 +8,12 @@ import numpy as np
 
 from wnlib import backend, progress, validate
 from wnlib.backend import array_namespace, to_numpy
-from wnlib.linalg import dim_sym, smat, squared_norm
+from wnlib.linalg import dim_sym, mT, smat, squared_norm
 from wnlib.operators.protocol import in_one_pass
 
 TOLERANCE = 1e-6
 CHUNK = 128  # rows by which the room for the basis and the rows grows
+BLOCK, FEW = 2048, 5  # columns read at once: a chunk's fit the cache; matrices up to which one at a time is quicker
 STORAGE = ("float64", "float32")
 
 
@@ -20,9 +22,10 @@ class Lazy:
 
     A matrix of independent N(0, 1/n) entries is a triangle in any orthonormal basis, up to a rotation of the
     measurements (Householder; Bartlett), and the basis may follow the queries: Lu's Householder dice (arXiv
-    2101.07464), here for M*M. Known are directions u_1…u_k and rows R_j. A query with a part outside them draws the
-    next direction u, by Gram and Schmidt twice, and one row (χu + h)/√n: χ² with n − j degrees of freedom, j the rows
-    so far, and h ~ N(0, I) orthogonal to all directions, u among them. With n rows drawn M is known. So X, Θ, Z and E
+    2101.07464), here for M*M. Known are directions u_1…u_k and rows R_j, and of each u_i the excess M*M u_i − u_i,
+    which no later row changes, being orthogonal to u_i. A query with a part outside them draws the next direction u, by
+    Gram and Schmidt twice, and one row (χu + h)/√n: χ² with n − j degrees of freedom, j the rows so far, and
+    h ~ N(0, I) orthogonal to all directions, u among them. With n rows drawn M is known. So X, Θ, Z and E
     have the law that they have under `gaussian`, for n below and above d. A product costs O(kd) for each matrix,
     whatever n is, and k stops growing once the queries repeat themselves.
 
@@ -36,10 +39,7 @@ class Lazy:
     def __init__(self, m, n, rng, xp, tolerance, storage):
         self.m, self.n, self.tolerance = m, n, tolerance
         self._xp, self._rng, self._dtype = xp, rng, getattr(xp, storage)
-        d = dim_sym(m)
-        self.directions, self.rows = (_Rows(d, self._dtype, xp) for _ in range(2))
-        # ⟨R_j, u_i⟩: on the directions M*M needs one pass over the rows instead of two.
-        self._coupling = np.zeros((0, 0))
+        self.directions, self.excess, self.rows = (_Rows(dim_sym(m), self._dtype, xp) for _ in range(3))
 
     def normal(self, *Zs):
         """Return M*M(Z) for each stack Z (..., m, m): all of them in the same passes over what is known."""
@@ -58,7 +58,6 @@ class Lazy:
             if len(self.rows) < self.n:
                 row = self._orthogonal_normals(1)
                 answer = answer + math.sqrt(rng.chisquare(self.n - len(self.rows))) * row
-                self._coupling = np.pad(self._coupling, ((0, 1), (0, 0)))
                 self.rows.append(row)
             answers.append(answer)
         return smat(self._xp.astype(self._xp.concat(answers), self._xp.float64))
@@ -69,37 +68,36 @@ class Lazy:
         size = xp.max(xp.abs(flat), axis=-1, keepdims=True)
         size = xp.where((size > 0) & xp.isfinite(size), size, xp.ones_like(size))
         query = xp.astype(flat / size, self._dtype)  # every scale keeps the storage's relative accuracy
-        coordinates, rest = self._reveal(query) if len(self.rows) < self.n else (None, None)
-        if len(self.rows) == self.n:  # all is drawn, by now at the latest
+        coordinates = self._reveal(query) if len(self.rows) < self.n else None
+        if len(self.rows) < self.n:
+            answer = query + self.excess.combine(coordinates)
+        else:  # all is drawn, by now at the latest
             answer = self.rows.combine(self.rows.products(query))
-        else:
-            seen = coordinates @ xp.asarray(self._coupling.T, dtype=self._dtype)
-            answer = self.rows.combine(seen) + rest
         return xp.reshape(xp.astype(answer, z.dtype) * size, z.shape)
 
     def _reveal(self, query):
-        """Return the coordinates of `query` (q, d) in the directions and what is outside them, new ones drawn for."""
+        """Return the coordinates of `query` (q, d) in the directions, new ones drawn for what is outside them."""
         xp = self._xp
-        coordinates = self.directions.products(query)
-        rest = query - self.directions.combine(coordinates)
-        least = max(self.tolerance, 64 * float(xp.finfo(self._dtype).eps)) * _norms(query)
-        outside = np.flatnonzero(_norms(rest) > least)
-        fresh = []
-        for i in outside:
+        coordinates, size = self.directions.products(query), _norms(query)
+        eps, outside = float(xp.finfo(self._dtype).eps), np.arange(len(size))
+        least = max(self.tolerance, 64 * eps)
+        if least**2 >= 16 * eps:  # else rounding hides so small a part, and it has to be formed to be seen
+            outside = np.flatnonzero(size**2 - _norms(coordinates) ** 2 > (least * size) ** 2)
+        inside = self.directions.combine(xp.take(coordinates, xp.asarray(outside), axis=0))
+        rest, fresh = xp.take(query, xp.asarray(outside), axis=0) - inside, []
+        for i, smallest in enumerate(least * size[outside]):
             if len(self.rows) + len(fresh) == self.n:
                 break
-            u = _less(rest[int(i) : int(i) + 1, :], fresh)
+            u = _less(rest[i : i + 1, :], fresh)
             length = float(_norms(u)[0])
-            if length > least[i]:
+            if length > smallest:
                 fresh.append(u / length)
-        if fresh:
-            fresh = self._orthogonal_again(xp.concat(fresh))
+        fresh = self._orthogonal_again(xp.concat(fresh)) if fresh else []
         if not fresh:
-            return coordinates, rest
+            return coordinates
         fresh = xp.concat(fresh)
         self._draw(fresh)
-        added = query @ fresh.T
-        return xp.concat([coordinates, added], axis=-1), rest - added @ fresh
+        return xp.concat([coordinates, query @ fresh.T], axis=-1)
 
     def _orthogonal_again(self, u):
         """The second Gram and Schmidt, on directions u (p, d) of size 1: what they lost in the first was rounding.
@@ -123,10 +121,8 @@ class Lazy:
         chi = np.sqrt(self._rng.chisquare(self.n - len(self.rows) - np.arange(p)))
         change = np.diag(chi / math.sqrt(self.n)) - np.tril(inner)
         rows = rows + xp.asarray(change, dtype=self._dtype) @ fresh
-        above = to_numpy(self.rows.products(fresh)).T
-        corner = np.triu(inner + change)
-        below = np.zeros((p, len(self.directions)))
-        self._coupling = np.block([[self._coupling, above], [below, corner]])
+        corner = xp.asarray(np.triu(inner + change), dtype=self._dtype)
+        self.excess.append(self.rows.combine(self.rows.products(fresh)) + corner.T @ rows - fresh)
         self.directions.append(fresh)
         self.rows.append(rows)
 
@@ -170,21 +166,27 @@ class _Rows:
     def __len__(self):
         return self.count
 
-    def _filled(self):
+    def _tiles(self, q):
+        """Yield (which of q matrices, rows, columns, what stands there): a few one by one, while it is in the cache."""
+        width, step = (BLOCK, 1 if q <= FEW else q) if isinstance(self.like, np.ndarray) else (self.d, max(q, 1))
         for k, chunk in enumerate(self.chunks):
-            yield chunk[: min(self.size, self.count - k * self.size), :]
+            rows = slice(k * self.size, min(self.count, (k + 1) * self.size))
+            for first, i in itertools.product(range(0, self.d, width), range(0, q, step)):
+                columns = slice(first, first + width)
+                yield slice(i, i + step), rows, columns, chunk[: rows.stop - rows.start, columns]
 
     def products(self, z):
         """Return ⟨row, z⟩ (q, k) for each row and each of z (q, d)."""
-        parts = [z @ chunk.T for chunk in self._filled()]
-        return self.xp.concat(parts, axis=-1) if parts else self.xp.zeros((z.shape[0], 0), dtype=z.dtype)
+        answer = self.xp.zeros((z.shape[0], self.count), dtype=self.like.dtype)
+        for which, rows, columns, tile in self._tiles(z.shape[0]):
+            answer[which, rows] += z[which, columns] @ mT(tile)
+        return answer
 
     def combine(self, weights):
         """Return the sums (q, d) of the rows with the `weights` (q, k)."""
         total = self.xp.zeros((weights.shape[0], self.d), dtype=self.like.dtype)
-        for k, chunk in enumerate(self._filled()):
-            first = k * self.size
-            total = total + weights[:, first : first + chunk.shape[0]] @ chunk
+        for which, rows, columns, tile in self._tiles(weights.shape[0]):
+            total[which, columns] += weights[which, rows] @ tile
         return total
 
     def append(self, rows):
@@ -203,7 +205,7 @@ class _Rows:
         advice = "use storage = 'float32', a larger tolerance, or fewer columns"
         backend.require_memory(more, what, lambda free: advice, self.xp)
         if self.count and more * len(self.chunks) >= 2**28:
-            progress.note(f"operator 'lazy' holds {backend.gib(2 * more * len(self.chunks))}")
+            progress.note(f"operator 'lazy' holds {backend.gib(3 * more * len(self.chunks))}")
         self.chunks.append(self.xp.zeros((self.size, self.d), dtype=self.like.dtype))
 
 
