@@ -69,26 +69,29 @@ def test_rip_grows_with_rank_and_falls_with_samples():
         assert 0 < a < b / 5
 
 
-def test_trials_recover_alike_in_any_batch():
-    cells = [parameters for function, parameters, _ in complexity.cells(**PARAMETERS) if function is complexity.recover]
-    assert len(cells) == 4 * 2
-    whole = {**PARAMETERS, "batch": 4}
-    together = [parameters for function, parameters, _ in complexity.cells(**whole) if function is complexity.recover]
-    for n in complexity.samples(8, 2, 4)[1:3]:
-        parts = [complexity.recover(**parameters) for parameters in cells if parameters["n"] == n]
-        [one] = [complexity.recover(**parameters) for parameters in together if parameters["n"] == n]
-        for quantity, methods in one.items():
-            for method, values in methods.items():
-                joined = np.concatenate([part[quantity][method] for part in parts], axis=-1)
-                np.testing.assert_array_equal(joined, values)
-        assert json.loads(json.dumps(one)) == one
+def recovered(**changes):
+    """(method, κ) → r → n: how many of the trials recover A, all batches together."""
+    found = {}
+    for function, asked, _ in complexity.cells(**{**PARAMETERS, **changes}):
+        if function is complexity.recover:
+            each, at = complexity.recover(**asked), (asked["method"], asked["kappa"])
+            assert json.loads(json.dumps(each)) == each
+            found[at] = found.get(at, 0) + np.array(each["recovered"])
+    return found
 
 
-def test_recovery_needs_measurements_and_is_certain_with_many():
-    few, *_, many = (p for f, p, _ in complexity.cells(**{**PARAMETERS, "batch": 4}) if f is complexity.recover)
-    assert few["n"] == 15 and many["n"] == 360
-    assert np.max(complexity.recover(**{**few, "n": 10})["steps"]["PWN1"]) == -1  # fewer than the degrees of freedom
-    assert np.min(complexity.recover(**many)["steps"]["PWN1"]) >= 0
+def test_trials_recover_alike_in_any_batch_and_from_any_number_of_samples(monkeypatch):
+    """Trying every n and every trial by itself finds what is taken to be so beyond an n where all recover, or none."""
+    walked, every = recovered(batch=4), {}
+    first, last = complexity.samples(8, 2, 4)[0], complexity.samples(8, 2, 4)[-1]
+    for n in complexity.samples(8, 2, 4):
+        monkeypatch.setattr(complexity, "samples", lambda m, r_A, points, n=n: [n])
+        for at, counts in recovered(batch=1, rip_ranks=[]).items():
+            every.setdefault(at, []).append(counts[..., 0])
+    for at, counts in walked.items():
+        np.testing.assert_array_equal(counts, np.stack(every[at], axis=-1))
+    assert (first, last) == (15, 360)
+    assert np.all(walked["PWN1", 2.0][:, -1] == 4) and np.all(walked["PWN1", 2.0][:, 0] < 4)
 
 
 @pytest.mark.parametrize(

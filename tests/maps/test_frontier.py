@@ -1,4 +1,4 @@
-"""The cells of the frontier: bisection against every n, IRLS against its own definition, refusals."""
+"""The cells of the frontier: the walk down n and its early decisions, IRLS against its own definition, refusals."""
 
 import json
 
@@ -10,8 +10,8 @@ from wnlib.linalg import smat, svec
 from wnlib.maps import frontier
 
 PARAMETERS = {"m": 8, "true_ranks": [1, 2], "m_large": 9, "true_ranks_large": [2], "kappas": [5.0]}
-PARAMETERS |= {"factors": [1.1, 1.3, 2.0, 3.0], "trials": 3, "trials_large": 2, "trials_slow": 1, "duels": [1.3]}
-PARAMETERS |= {"pairs": 4, "batch": 4, "products": 150, "products_slow": 200, "seed": 0, "backend": "numpy"}
+PARAMETERS |= {"factors": [1.1, 1.3, 2.0, 3.0], "duels": [1.3], "trials": 4, "lead": 4}
+PARAMETERS |= {"products": 150, "products_slow": 200, "seed": 0, "backend": "numpy"}
 
 
 def asked(function, **changes):
@@ -24,25 +24,56 @@ def test_going_down_finds_what_trying_every_n_finds():
     [cell] = asked(frontier.spent)
     found = frontier.spent(**cell)
     assert json.loads(json.dumps(found)) == found
-    products = np.array(found["products"][frontier.ROWS.index(("IRLS", True))])
-    tried = [k for k, n in enumerate(frontier.samples(8, 2, PARAMETERS["factors"])) if n <= 1.35 * 15 + 1]
-    for k in tried:
-        n = frontier.samples(8, 2, PARAMETERS["factors"])[k]
-        streams = problems.streams(0, 3)
+    products = found["products"][frontier.ROWS.index(("IRLS", True))]
+    assert products[2:] == [[], []] and any(x >= 0 for x in products[1])  # from 1.35 dof down
+    for n, tried in zip(frontier.samples(8, 2, PARAMETERS["factors"])[:2], products[:2], strict=True):
+        streams = problems.streams(0, 4)
         A = problems.truth(8, problems.spectrum(2, 5.0), streams.truth).A
-        solved = frontier.irls(
-            operators.operator("dense", 8, n, streams.operator), A, n, 2, None, None, (0.01 / 5) ** 2
-        )
-        np.testing.assert_array_equal(products[k], np.where(np.isfinite(solved), solved, -1))
-    assert np.all(products[tried[-1] + 1 :] == -1) and np.any(products >= 0)
+        M = operators.Dense(operators.operator("dense", 8, n, streams.operator).matrix.astype(np.float32))
+        solved = frontier.irls(M, A, n, 2, None, None, (0.01 / 5) ** 2)
+        np.testing.assert_array_equal(tried, np.where(np.isfinite(solved), solved, -1))
 
 
-def test_trials_come_out_alike_in_any_batch():
-    def joined(batch):
-        rows = [frontier.spent(**cell)["products"] for cell in asked(frontier.spent, batch=batch, factors=[1.3, 2.0])]
-        return [np.concatenate(each, axis=-1).tolist() for each in zip(*rows, strict=True)]
+def test_trials_come_out_alike_however_many_are_tried_at_once(monkeypatch):
+    """A lead that is never reached tries them all, in one look or in several."""
+    monkeypatch.setattr(frontier, "ROWS", [("PWN1", False), ("IRLS", True), ("AMP", False)])
+    shared = {"m": 8, "n": 25, "r_A": 2, "kappa": 5.0, "products": 150, "products_slow": 200, "seed": 0}
+    whole, part = (frontier._attempts(first=k, trials=4 - k, backend="numpy", **shared) for k in (0, 2))
+    for row in frontier.ROWS:
+        assert whole(*row, np.ones(4))[2:].tolist() == part(*row, np.ones(2)).tolist()
+        assert whole(*row, [0, 0, 0, 1])[3] == part(*row, np.ones(2))[1]
 
-    assert joined(1) == joined(3)
+
+@pytest.mark.parametrize(
+    ("needs", "tried"),
+    [
+        ([12] * 20, {36: 5, 30: 5, 20: 5, 17: 5}),  # all recover everywhere
+        ([33] * 20, {36: 5, 30: 5}),  # none from the second n down
+        ([12, 20] * 10, {36: 5, 30: 5, 20: 5, 17: 20}),  # half and half: never decided, all are tried
+        ([33, 20, 20, 20, 20, 20, 20, 17, 17, 17] * 2, {36: 5, 30: 10, 20: 10, 17: 5}),  # four to one is not enough
+    ],
+)
+def test_an_n_is_decided_as_soon_as_successes_and_failures_are_a_lead_apart(monkeypatch, needs, tried):
+    asked_of = []
+
+    def stub(M, A, n, r, rng, products, tolerance):
+        which = [int(g.integers(10**9)) for g in rng]
+        asked_of.extend((n, i) for i in which)
+        return np.array([1.0 if n >= need_of[i] else np.inf for i in which])
+
+    need_of = dict(zip((int(g.integers(10**9)) for g in problems.streams(0, 20).start), needs, strict=True))
+    monkeypatch.setattr(frontier, "METHODS", {"stub": stub})
+    monkeypatch.setattr(frontier, "ROWS", [("stub", False)])
+    [cell] = asked(frontier.spent, trials=20, lead=5)
+    [found] = frontier.spent(**cell)["products"]
+    numbers = frontier.samples(8, 2, PARAMETERS["factors"])
+    assert {n: len(each) for n, each in zip(numbers, found, strict=True) if each} == tried
+    for n, each in zip(numbers, found, strict=True):
+        assert [x >= 0 for x in each] == [n >= x for x in needs[: len(each)]]
+    failed = {}
+    for n, i in asked_of:  # who has failed at a larger n is not tried again
+        assert failed.get(i, 0) <= n
+        failed |= {i: n + 1} if n < need_of[i] else {}
 
 
 def test_a_duel_counts_the_trials_by_which_a_peer_leads():
@@ -92,6 +123,7 @@ def test_every_method_recovers_from_many_measurements_and_none_from_fewer_than_t
         ({"true_ranks": [5]}, "r = 10"),
         ({"kappas": [0.5]}, "kappa = 0.5"),
         ({"trials": 0}, "trials = 0"),
+        ({"lead": 0}, "lead = 0"),
         ({"products": 0}, "products = 0"),
         ({"backend": "numpi"}, "did you mean 'numpy'?"),
     ],

@@ -1,8 +1,11 @@
 """Recovery over measurements n and columns r, and RIP constants from below: the cells of sample_complexity's sweep.
 
-One operator draw serves all methods, ranks and condition numbers of a trial, and the trials of a cell are one batch.
-Trial i has the same truth and starts at every n, and the same draws however many trials run beside it.
+One operator draw serves all ranks of a trial, and the trials of a cell are one batch. Trial i has the same truth and
+starts at every n and for every method, and the same draws however many trials run beside it.
 """
+
+import functools
+import itertools
 
 import numpy as np
 
@@ -10,7 +13,7 @@ import wnlib.backend
 from wnlib import laws, methods, operators, problems, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import dim_sym, mT, squared_norm
-from wnlib.maps.trials import arrivals
+from wnlib.maps.trials import arrivals, single
 
 RECOVERED = 1e-3  # ‖Z − A‖_F / ‖A‖_F
 RECORDED = 20  # steps between looks at the error
@@ -31,7 +34,7 @@ def cells(
 ):  # fmt: skip
     """Return the cells (function, parameters, work) for the parameters of sample_complexity.
 
-    `recover` for each n and each batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError or
+    `recover` for each method, κ and batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError or
     TypeError for parameters out of range.
     """
     for r in [*ranks, *rip_ranks]:
@@ -49,21 +52,21 @@ def cells(
     # Resolved: what "auto" is on two machines must not share an address.
     here = wnlib.backend.name(wnlib.backend.namespace(backend))
     budgets = {"WN": steps_wn, "WN, μ = ½": steps_wn, "PWN1": steps_pwn, "GD": steps_gd}
-    shared = {"m": m, "r_A": r_A, "ranks": ranks, "kappas": kappas, "steps": budgets, "alpha": alpha}
-    shared |= {"seed": seed, "backend": here}
-    products = sum(4 * s for s in steps_wn) + sum(steps_pwn) + sum(steps_gd)  # of one trial and rank, at most
-    few = len(samples(m, r_A, points)) * (-(-trials // batch) + len(rip_ranks))
+    numbers = samples(m, r_A, points)
+    few = len(budgets) * len(kappas) * -(-trials // batch) + len(numbers) * len(rip_ranks)
     wnlib.backend.require_memory(2**12 * few, f"a list of {few} cells", lambda free: "raise batch, lower trials", np)
-    listed = []
-    for n in samples(m, r_A, points):
-        rows = min(n, dim_sym(m) / 2)  # a product costs two passes over n×d, or one over d×d
-        for first in range(0, trials, batch):
-            count = min(batch, trials - first)
-            work = count * len(ranks) * products * rows * dim_sym(m)
-            listed.append((recover, shared | {"n": n, "first": first, "trials": count}, work))
+    shared = {"m": m, "r_A": r_A, "ranks": ranks, "points": points, "alpha": alpha}
+    listed, sides = [], {"seed": seed, "backend": here}
+    for method, budget in budgets.items():
+        for (kappa, steps), first in itertools.product(zip(kappas, budget, strict=True), range(0, trials, batch)):
+            asked = {"method": method, "kappa": kappa, "steps": steps, "first": first}
+            asked |= {"trials": min(batch, trials - first)}
+            products = asked["trials"] * len(ranks) * steps * (1 if method in ("PWN1", "GD") else 2)  # at most
+            listed.append((recover, shared | asked | sides, products * len(numbers) * dim_sym(m) ** 2 / 4))
+    for n in numbers:
         for r in rip_ranks:
-            k = min(r + r_A + 1, m)
-            asked = {"m": m, "n": n, "k": k, "starts": rip_starts, "seed": seed, "backend": here}
+            k, rows = min(r + r_A + 1, m), min(n, dim_sym(m) / 2)  # two passes over n×d, or one over d×d
+            asked = {"m": m, "n": n, "k": k, "starts": rip_starts} | sides
             listed.append((rip, asked, 2 * rip_starts * POWER_STEPS * rows * dim_sym(m)))
     return listed
 
@@ -73,46 +76,42 @@ def _operator(m, n, generators, xp):
     return operators.operator(kind, m, n, generators, xp)
 
 
-def recover(*, m, r_A, n, ranks, kappas, steps, alpha, first, trials, seed, backend):
-    """Return which of `trials` trials from the `first` on recover A within 1e-3 relative error, and when.
+def recover(*, m, r_A, kappa, ranks, points, alpha, method, steps, first, trials, seed, backend):
+    """Return how many of `trials` trials from the `first` on recover A within 1e-3 relative error by a method.
 
-    {"steps": method → κ → rank → trial: the first step at which ‖Z − A‖_F ≤ 1e-3 ‖A‖_F was recorded, or −1}. Recorded
-    are 0 and every 20th step. A trial ends within its budget where it has recovered A, has diverged, or fits the data
-    with another matrix, at ‖M*M(Z − A)‖_F ≤ 1e-5 ‖A‖_F. Gradients in the residual form (no noise), which single
-    precision serves at every scale; step sizes: WN η = 1, μ = 2 and ½; PWN1 has none; GD 0.2 from a start of scale
-    `alpha`; the spectrum is linear in 1…1/κ.
+    {"recovered": r → n → number} for the `samples` n. From the middle one n go up until all trials recover A, and down
+    until none does; all are taken to beyond, and none to below. Recovered is ‖Z − A‖_F ≤ 1e-3 ‖A‖_F at some 20th of the
+    `steps`. A trial ends where it has recovered A, has diverged, or fits the data with another matrix, at
+    ‖M*M(Z − A)‖_F ≤ 1e-5 ‖A‖_F. Single precision, no noise; step sizes: WN η = 1, μ = 2 and ½; PWN1 has none; GD 0.2
+    from a start of scale `alpha`; the spectrum is linear in 1…1/κ.
     """
-    xp = wnlib.backend.namespace(backend)
-    streams = problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))
-    sigma = np.stack([problems.spectrum(r_A, kappa) for kappa in kappas])
-    truth = problems.truth(m, sigma, streams.truth, xp)
-    M = operators.Dense(xp.astype(_operator(m, n, streams.operator, xp).matrix, xp.float32))
-    A = xp.astype(truth.A, xp.float32)
-    single = lambda state: type(state)(*(xp.astype(x, xp.float32) for x in state))  # noqa: E731
+    xp, numbers = wnlib.backend.namespace(backend), samples(m, r_A, points)
+    draw = lambda: problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))  # noqa: E731
+    streams = draw()
+    sigma = problems.spectrum(r_A, kappa)
+    A = single(problems.truth(m, sigma, streams.truth, xp).A)
     directed = {r: single(methods.start_directed(m, r, streams.start, xp)) for r in ranks}
-    nothing = xp.zeros_like(A[:, 0, ...])
+    nothing = xp.zeros_like(A)
     conjugate = {r: methods.Conjugate(*start, nothing, nothing) for r, start in directed.items()}
     small = {r: single(methods.start_factored(m, r, streams.start, alpha, xp)) for r in ranks}
-    kinds = {
+    step, starts = {
         "WN": (methods.weight_normalization(1.0, 2.0), directed),
         "WN, μ = ½": (methods.weight_normalization(1.0, 0.5), directed),
         "PWN1": (methods.one_product_weight_normalization(), conjugate),
         "GD": (methods.gradient_descent(0.2), small),
-    }
-
-    def arrived(step, start, k, budget):
-        tolerance = float(RECOVERED**2 * np.sum(sigma[k] ** 2))
-        at = arrivals(M, step, start, None, A[:, k, ...], budget, tolerance, RECORDED, LOOK)
-        return np.where(np.isfinite(at), at, -1).astype(int).tolist()
-
-    return {
-        "steps": {
-            method: [
-                [arrived(step, start, k, budget) for start in starts.values()] for k, budget in enumerate(steps[method])
-            ]
-            for method, (step, starts) in kinds.items()
-        }
-    }
+    }[method]
+    tolerance = float(RECOVERED**2 * np.sum(sigma**2))
+    drawn = functools.lru_cache(1)(lambda n: operators.Dense(single(_operator(m, n, draw().operator, xp).matrix)))
+    found, middle = np.zeros((len(ranks), len(numbers)), int), len(numbers) // 2
+    for i in [*range(middle, len(numbers)), *reversed(range(middle))]:
+        inner, settled = (i - 1, trials) if i > middle else (i + 1, 0) if i < middle else (i, -1)
+        for j, r in enumerate(ranks):
+            if found[j, inner] == settled:
+                found[j, i] = settled
+            else:
+                at = arrivals(drawn(numbers[i]), step, starts[r], A, steps, tolerance, RECORDED, LOOK)
+                found[j, i] = np.sum(np.isfinite(at))
+    return {"recovered": found.tolist()}
 
 
 def rip(*, m, n, k, starts, seed, backend):

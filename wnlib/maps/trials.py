@@ -6,29 +6,29 @@ from wnlib import lockstep
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import squared_norm
 
-ELSEWHERE = 1e-5  # ‖M*M(Z − A)‖_F / ‖A‖_F, below which Z fits the data, be it A or not
+ELSEWHERE = 0.01  # ‖M*M(Z − A)‖_F over the ‖Z − A‖_F asked for, below which Z fits the data, be it A or not
 
 
-def arrivals(M, step, state, data, A, steps, tolerance, every, lap):
+def arrivals(M, step, state, A, steps, tolerance, every, lap):
     """Return the step (trials,) at which ‖Z − A‖_F² is first seen within `tolerance`, inf for never.
 
-    It is looked at each `every` steps of `steps`; `data` as in lockstep.Run. After each `lap` those trials leave that
-    have arrived, have diverged, or fit their data with another matrix.
+    It is looked at each `every` steps of `steps`. After each `lap` those trials leave that have arrived, have diverged,
+    or fit their data with another matrix. Gradients are in the residual form, which single precision serves at every
+    scale.
     """
     found, on = np.full(A.shape[0], np.inf), np.arange(A.shape[0])
     for begin in range(0, steps, lap):
         count = min(lap, steps - begin)
         look = {"record": np.arange(0, count + 1, every), "tolerance": tolerance}
-        trace = lockstep.run(M, {"": lockstep.Run(step, state, data, A)}, count, **look)[""]
+        trace = lockstep.run(M, {"": lockstep.Run(step, state, None, A)}, count, **look)[""]
         arrived = trace.status == lockstep.Status.CONVERGED
         found[on[arrived]] = begin + trace.ended[arrived]
         (E,) = M.normal(trace.state.estimate - A)
-        elsewhere = to_numpy(squared_norm(E)) <= ELSEWHERE**2 * to_numpy(squared_norm(A))
+        elsewhere = to_numpy(squared_norm(E)) <= ELSEWHERE**2 * tolerance
         left = np.flatnonzero((trace.status == lockstep.Status.MAX_STEPS) & ~elsewhere)
         if not left.size:
             break
         on, M, A, state = on[left], M.members(left), members(A, left), members(trace.state, left)
-        data = data if data is None else members(data, left)
     return found
 
 
@@ -38,3 +38,11 @@ def members(stack, which):
         return type(stack)(*(members(field, which) for field in stack))
     xp = array_namespace(stack)
     return xp.take(stack, xp.asarray(which), axis=0)
+
+
+def single(stack):
+    """Return a stack, or each in a state, in single precision."""
+    if isinstance(stack, tuple):
+        return type(stack)(*map(single, stack))
+    xp = array_namespace(stack)
+    return xp.astype(stack, xp.float32)

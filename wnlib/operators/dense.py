@@ -1,6 +1,7 @@
 """Operators that are a matrix in svec coordinates: Gaussian, its triangular equivalent, random signs."""
 
 import copy
+import functools
 import math
 
 import array_api_compat.numpy
@@ -29,9 +30,6 @@ class Dense:
             )
         self.matrix = matrix
         self.stack = tuple(matrix.shape[:-2])
-        n = matrix.shape[-2]
-        # One d×d pass costs less than two n×d passes from n = d/2 on.
-        self._gram = self._matrix_T @ matrix if _forms_gram(n, d) else None
 
     def members(self, which):
         """Return the operator of some members of a stack of one axis: `which`, an integer array; nothing is drawn."""
@@ -40,6 +38,11 @@ class Dense:
         few.stack = tuple(few.matrix.shape[:-2])
         few._gram = None if self._gram is None else xp.take(self._gram, xp.asarray(which), axis=0)
         return few
+
+    @functools.cached_property
+    def _gram(self):
+        """M*M's matrix: one d×d pass costs less than two n×d passes from n = d/2 on."""
+        return self._matrix_T @ self.matrix if _forms_gram(*self.matrix.shape[-2:]) else None
 
     @property
     def _matrix_T(self):
