@@ -178,8 +178,6 @@ class _Track:
         what = "truth" if run.data is None else "data"
         matrices = functools.partial(validate.matrices, complex=not getattr(operator, "real", True))
         matrices(f"{what} of run {name!r}", known, (m, m), symmetric=True)
-        if run.truth is not None:
-            matrices(f"truth of run {name!r}", run.truth, (m, m))
         self.batch = tuple(known.shape[:-2])
         if self.batch[: len(operator.stack)] != operator.stack:
             raise ValueError(
@@ -189,14 +187,13 @@ class _Track:
         self.judged = "squared_residual" if run.truth is None else "squared_error"
         if self.judged in run.observe:
             raise ValueError(f"observe of run {name!r} has {self.judged!r}: must not, it is recorded anyway")
-        fields = {f: getattr(run.start, f) for f in getattr(run.start, "_fields", ())}
+        fields = {} if run.truth is None else {"truth": run.truth}
+        fields |= {f: getattr(run.start, f) for f in getattr(run.start, "_fields", ())}
         for f, x in fields.items():
-            matrices(f"{f} of run {name!r}", x, (None, None))
-        given = {"its truth": run.truth} if run.truth is not None else {}
-        backend.common_namespace({f"{what} of run {name!r}": known, **given, **fields})
-        fit = functools.partial(_to_batch, batch=self.batch, name=name)
-        self.truth = fit(run.truth, what="truth") if given else None
-        fields = {f: fit(x, what=f) for f, x in fields.items()}
+            matrices(f"{f} of run {name!r}", x, (m, m) if f == "truth" else (None, None))
+        backend.common_namespace({f"{what} of run {name!r}": known, **fields})
+        fields = {f: _to_batch(x, self.batch, f, name) for f, x in fields.items()}
+        self.truth = fields.pop("truth", None)
         try:
             self.start = self.state = type(run.start)(**fields)
             asked = next(run.step(self.start))
