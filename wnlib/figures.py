@@ -73,9 +73,8 @@ def picture(figure):
         png = io.BytesIO()
         with matplotlib.rc_context(style()):
             if layout := figure.get_layout_engine():  # which savefig would find at the price of a whole drawing
-                bars = any(axes.get_label() == "<colorbar>" for axes in figure.axes)
-                for _ in range(1 + bars):  # beside a colour bar the first leaves no room
-                    layout.execute(figure)
+                for _ in range(1 + any(axes.get_label() == "<colorbar>" for axes in figure.axes)):
+                    layout.execute(figure)  # twice beside a colour bar: the first leaves no room
             figure.set_layout_engine("none")
             figure.savefig(png, format="png", metadata={"Software": None})
         figure.stale = False

@@ -69,9 +69,7 @@ def reduced_step(P, Q, sigma, eta, damping=None):
     half = F @ middle
     both = half @ mT(F)
     right = eye - G
-    P_next = middle + half + mT(half) + both
-    Q_next = right @ (Q - both) @ mT(right)
-    return sym(P_next), sym(Q_next)
+    return sym(middle + half + mT(half) + both), sym(right @ (Q - both) @ mT(right))
 
 
 def burn_in(P, Q, sigma, eta, limit, cut=0.5):
