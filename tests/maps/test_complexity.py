@@ -81,7 +81,7 @@ def recovered(**changes):
 
 
 def test_trials_recover_alike_in_any_batch_and_from_any_number_of_samples(monkeypatch):
-    """Trying every n and every trial by itself finds what is taken to be so beyond an n where all recover, or none."""
+    """Trying every n, trial by trial, finds what is taken to be so beyond an n where all four recover, or none."""
     walked, every = recovered(batch=4), {}
     first, last = complexity.samples(8, 2, 4)[0], complexity.samples(8, 2, 4)[-1]
     for n in complexity.samples(8, 2, 4):

@@ -6,6 +6,7 @@ starts at every n and for every method, and the same draws however many trials r
 
 import functools
 import itertools
+import math
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from wnlib.maps.trials import arrivals, single
 
 RECOVERED = 1e-3  # ‖Z − A‖_F / ‖A‖_F
 RECORDED = 20  # steps between looks at the error
+SURE = 1.96  # standard errors from one half: Wilson's 95% limits leave it out
 LOOK = 60  # steps after which the trials that are through leave
 POWER_STEPS = 120  # by then the projected power iterations have flattened out
 
@@ -28,10 +30,8 @@ def samples(m, r_A, points):
     return sorted({round(n) for n in np.geomspace(low, 10 * dim_sym(m), points)})
 
 
-def cells(
-    *, m, r_A, ranks, kappas, points, trials, batch, steps_wn, steps_gd, steps_pwn, alpha, rip_ranks, rip_starts, seed,
-    backend,
-):  # fmt: skip
+def cells(*, m, r_A, ranks, kappas, points, trials, batch, steps_wn, steps_gd, steps_pwn, alpha, rip_ranks, rip_starts,
+          seed, backend):  # fmt: skip
     """Return the cells (function, parameters, work) for the parameters of sample_complexity.
 
     `recover` for each method, κ and batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError or
@@ -79,11 +79,10 @@ def _operator(m, n, generators, xp):
 def recover(*, m, r_A, kappa, ranks, points, alpha, method, steps, first, trials, seed, backend):
     """Return how many of `trials` trials from the `first` on recover A within 1e-3 relative error by a method.
 
-    {"recovered": r → n → number} for the `samples` n. From the middle one n go up until all trials recover A, and down
-    until none does; all are taken to beyond, and none to below. Recovered is ‖Z − A‖_F ≤ 1e-3 ‖A‖_F at some 20th of the
-    `steps`. A trial ends where it has recovered A, has diverged, or fits the data with another matrix, at
-    ‖M*M(Z − A)‖_F ≤ 1e-5 ‖A‖_F. Single precision, no noise; step sizes: WN η = 1, μ = 2 and ½; PWN1 has none; GD 0.2
-    from a start of scale `alpha`; the spectrum is linear in 1…1/κ.
+    {"recovered": r → n → number} for the `samples` n. From the middle one n goes up until surely more than half of the
+    trials recover A, and down until surely less do; beyond, the number is taken to stay. Recovered is ‖Z − A‖_F ≤ 1e-3
+    ‖A‖_F at some 20th of the `steps`. Single precision, no noise. Step sizes: WN η = 1, μ = 2 and ½; PWN1 has none; GD
+    0.2 from a start of scale `alpha`; the spectrum is linear in 1…1/κ.
     """
     xp, numbers = wnlib.backend.namespace(backend), samples(m, r_A, points)
     draw = lambda: problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))  # noqa: E731
@@ -104,10 +103,10 @@ def recover(*, m, r_A, kappa, ranks, points, alpha, method, steps, first, trials
     drawn = functools.lru_cache(1)(lambda n: operators.Dense(single(_operator(m, n, draw().operator, xp).matrix)))
     found, middle = np.zeros((len(ranks), len(numbers)), int), len(numbers) // 2
     for i in [*range(middle, len(numbers)), *reversed(range(middle))]:
-        inner, settled = (i - 1, trials) if i > middle else (i + 1, 0) if i < middle else (i, -1)
+        inner, way = (i - 1, 1) if i > middle else (i + 1, -1)
         for j, r in enumerate(ranks):
-            if found[j, inner] == settled:
-                found[j, i] = settled
+            if i != middle and way * (2 * found[j, inner] - trials) > SURE * math.sqrt(trials):
+                found[j, i] = found[j, inner]
             else:
                 at = arrivals(drawn(numbers[i]), step, starts[r], A, steps, tolerance, RECORDED, LOOK)
                 found[j, i] = np.sum(np.isfinite(at))

@@ -52,8 +52,7 @@ def irls(M, A, n, r, rng, products, tolerance):
     """Return how many systems IRLS (Kümmerle, Sigl 2018, JMLR) solves for each A; inf: SYSTEMS were not enough.
 
     Z₊ minimises ⟨Z, L⁻¹ZL⁻¹⟩ where M(Z) = y, with L = (Z² + ε²I)^{1/2}, ε = min(ε₋, σ_{r+1}(Z)): it is told r. So
-    Z₊ = SVS, S = L^{1/2}, V the least of those with M(SVS) = y. ε ≥ 1e-7 keeps the systems solvable. It takes M's
-    matrix (trials, n, d).
+    Z₊ = SVS, S = L^{1/2}, V the least of those with M(SVS) = y. ε ≥ 1e-7 keeps the systems solvable.
     """
     solved = np.full(A.shape[0], np.inf)
     for trial, (rows, truth) in enumerate(zip(to_numpy(M.matrix).astype(float), to_numpy(A), strict=True)):
@@ -108,10 +107,8 @@ def samples(m, r_A, factors):
     return sorted({min(math.ceil(validate.real("factors", f, 1) * dof), dim_sym(m)) for f in factors})
 
 
-def cells(
-    *, m, true_ranks, m_large, true_ranks_large, kappas, factors, duels, trials, lead, products, products_slow, seed,
-    backend,
-):  # fmt: skip
+def cells(*, m, true_ranks, m_large, true_ranks_large, kappas, factors, duels, trials, lead, products, products_slow,
+          seed, backend):  # fmt: skip
     """Return the cells (function, parameters, work) for the parameters of sample_frontier.
 
     For each m, r_A, κ (1 at rank one): `spent`, and `duel` for each of `duels`, n over the degrees of freedom. Raises

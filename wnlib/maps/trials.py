@@ -12,9 +12,8 @@ ELSEWHERE = 0.01  # ‖M*M(Z − A)‖_F over the ‖Z − A‖_F asked for, bel
 def arrivals(M, step, state, A, steps, tolerance, every, lap):
     """Return the step (trials,) at which ‖Z − A‖_F² is first seen within `tolerance`, inf for never.
 
-    It is looked at each `every` steps of `steps`. After each `lap` those trials leave that have arrived, have diverged,
-    or fit their data with another matrix. Gradients are in the residual form, which single precision serves at every
-    scale.
+    It is looked at each `every` steps; after each `lap` those trials leave that have arrived, have diverged, or fit
+    their data with another matrix. Gradients in the residual form, which single precision serves at every scale.
     """
     found, on = np.full(A.shape[0], np.inf), np.arange(A.shape[0])
     for begin in range(0, steps, lap):
