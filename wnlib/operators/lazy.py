@@ -13,7 +13,7 @@ from wnlib.operators.protocol import in_one_pass
 
 TOLERANCE = 1e-6
 CHUNK = 128  # rows by which the room for the basis and the rows grows
-BLOCK, FEW = 2048, 5  # columns read at once: a chunk's fit the cache; matrices up to which one at a time is quicker
+BLOCK, FEW = 8192, 5  # columns read at once: a chunk's fit the cache; matrices up to which one at a time is quicker
 STORAGE = ("float64", "float32")
 
 
@@ -168,7 +168,7 @@ class _Rows:
 
     def _tiles(self, q):
         """Yield (which of q matrices, rows, columns, what stands there): a few one by one, while it is in the cache."""
-        width, step = (BLOCK, 1 if q <= FEW else q) if isinstance(self.like, np.ndarray) else (self.d, max(q, 1))
+        width, step = (BLOCK, 1) if 1 < q <= FEW and isinstance(self.like, np.ndarray) else (self.d, max(q, 1))
         for k, chunk in enumerate(self.chunks):
             rows = slice(k * self.size, min(self.count, (k + 1) * self.size))
             for first, i in itertools.product(range(0, self.d, width), range(0, q, step)):
