@@ -26,11 +26,11 @@ def test_the_house_stays_small():
     rooms = {p.stem if p.suffix == ".py" else p.name for p in ROOT.iterdir() if p.suffix == ".py" or p.is_dir()}
     assert len(rooms - {"__init__", "__pycache__", "collection", "sweep", "site"}) <= 17
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")}
-    # 650 of them are recover and its input, 360 the competitors, 370 the maps, 170 Pauli strings.
+    # 690 of them are recover and its input, 330 the competitors, 410 the maps, 170 Pauli strings.
     assert max(lines.values()) <= 320
     # A budget: raise it in the commit that needs it, with the reason.
-    assert sum(lines[path] for path in MATHEMATICS) <= 4530
-    assert sum(lines.values()) - sum(lines[path] for path in MATHEMATICS) <= 2302  # the machinery
+    assert sum(lines[path] for path in MATHEMATICS) <= 4420
+    assert sum(lines.values()) - sum(lines[path] for path in MATHEMATICS) <= 2306  # the machinery
 
 
 def test_importing_the_package_costs_nothing_and_offers_what_a_user_needs():

@@ -5,7 +5,6 @@ the matrices they yield, applies M*M once to the lot, and sends each its residua
 runs alone or in a crowd changes nothing but rounding.
 """
 
-import collections
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -75,11 +74,6 @@ class Trace:
     def squared_error(self):
         """‖Z − A‖_F² (T, ...)."""
         return self.values["squared_error"]
-
-    @property
-    def endings(self):
-        """How many trajectories ended in each status: {"converged": 24, …}."""
-        return dict(collections.Counter(str(status) for status in self.status.flat))
 
 
 def schedule(steps, per_decade=40, evenly=0):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wnlib import lockstep
+from wnlib import fits, lockstep
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import squared_norm
 
@@ -20,8 +20,9 @@ def arrivals(M, step, state, A, steps, tolerance, every, lap):
         count = min(lap, steps - begin)
         look = {"record": np.arange(0, count + 1, every), "tolerance": tolerance}
         trace = lockstep.run(M, {"": lockstep.Run(step, state, None, A)}, count, **look)[""]
-        arrived = trace.status == lockstep.Status.CONVERGED
-        found[on[arrived]] = begin + trace.ended[arrived]
+        found[on] = np.fmin(found[on], begin + fits.first_below(trace.steps, trace.squared_error, tolerance))
+        if begin + lap >= steps:
+            break
         (E,) = M.normal(trace.state.estimate - A)
         elsewhere = to_numpy(squared_norm(E)) <= ELSEWHERE**2 * tolerance
         left = np.flatnonzero((trace.status == lockstep.Status.MAX_STEPS) & ~elsewhere)
