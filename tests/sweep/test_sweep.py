@@ -562,16 +562,17 @@ def test_tls_by_dasks_own_settings(project, tmp_path, serial):
 @pytest.mark.slow
 def test_a_figure_is_the_same_whether_its_cells_were_found_or_computed(tmp_path):
     """Computed by two processes that the kernel starts, then found."""
-    outputs = []
+    outputs, cells = [], []
     for _ in range(2):
         outputs.append(tmp_path / f"out{len(outputs)}")
         smaller = ["--set", "processes=2", "--set", "points=3", "--set", "rip_ranks=[3]"]
         asked = ["--profile", "quick", *smaller, "--output", str(outputs[-1])]
         command = [sys.executable, "-m", "wnlib.collection.run", STEM, *asked]
-        cells = environment(jobs.ROOT, WNLIB_SWEEPS=str(tmp_path / "cells"))
-        done = subprocess.run(command, cwd=jobs.ROOT, env=cells, capture_output=True, text=True)
+        folder = environment(jobs.ROOT, WNLIB_SWEEPS=str(tmp_path / "cells"))
+        done = subprocess.run(command, cwd=jobs.ROOT, env=folder, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
-        assert len(list((tmp_path / "cells").glob("*.json"))) == 6
+        cells.append({path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")})
+    assert cells[0] == cells[1] and len(cells[0]) > 1
     for name in (f"{STEM}.pdf", f"{STEM}.png", f"{STEM}.npz", f"executed/{STEM}.ipynb"):
         computed, found = [(output / name).read_bytes() for output in outputs]
         assert computed == found
@@ -581,7 +582,7 @@ def test_the_extended_map_is_listed_without_running_anything():
     assert jobs.stems("extended") == list(command_line.SWEEPS)
     cells = command_line.cells_of(STEM, "extended")
     addresses = [cell.address for cell in cells]
-    assert len(cells) > 5000 and len(set(addresses)) == len(addresses)
+    assert len(cells) > 1000 and len(set(addresses)) == len(addresses)
     assert {cell.parameters["m"] for cell in cells} == {100}
 
 
