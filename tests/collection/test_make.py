@@ -61,15 +61,17 @@ def project(tmp_path):
     return root
 
 
+# The make and the pytest that run these tests must not speak to the make under test.
+ALONE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def make(root, *arguments, path=None):
     """Run make there; return (exit status, stdout, stderr, seconds)."""
-    # The make and the pytest that run this test must not speak to the make under test.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     start = time.monotonic()
     done = subprocess.run(
         [shutil.which("make"), *arguments],
         cwd=root,
-        env=environment | ({"PATH": str(path)} if path else {}),
+        env=ALONE | ({"PATH": str(path)} if path else {}),
         capture_output=True,
         text=True,
     )
@@ -121,7 +123,9 @@ def test_published_figures_survive_a_failure_and_an_interrupt(project):
     status, _, err, _ = make(project, "figures", PYTHON, "PARAMS=stem=no/such/folder")
     assert status == 2 and "01_one: with stem=no/such/folder: cell 3 raised FileNotFoundError" in err
     command = [shutil.which("make"), "figures", PYTHON]
-    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=project, env=ALONE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     limit = time.monotonic() + 30
     while not list(project.glob("build/running/*.here")):
         assert time.monotonic() < limit and process.poll() is None
@@ -230,10 +234,9 @@ def test_clean_empties_a_build_that_is_a_link(project):
 def test_two_makes_set_one_clone_up_once(project, tools):
     script(tools / "nap", "sleep 0.3")
     (tools / "uv").write_text((tools / "uv").read_text().replace("case $1", "nap\ncase $1"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     (tools / "sleep").symlink_to(shutil.which("sleep"))
     command = [shutil.which("make"), "figures"]
-    pair = [subprocess.Popen(command, cwd=project, env=environment | {"PATH": str(tools)}) for _ in range(2)]
+    pair = [subprocess.Popen(command, cwd=project, env=ALONE | {"PATH": str(tools)}) for _ in range(2)]
     assert [process.wait() for process in pair] == [0, 0]
     assert len(asked(tools)) == 3
 
