@@ -363,9 +363,10 @@ def test_bad_requests_take_one_line(project, arguments, message):
 
 
 def test_a_cell_costs_little_beyond_its_own_time(project):
-    """The processor time, of all processes together, that 300 cells more take; there is nothing to compute in them.
+    """300 cells more, with nothing to compute, take at most one and a half times what a sweep of ten takes.
 
-    One of three tries, each with cells of its own: another process on the core costs processor time too.
+    Processor time of all processes together, held against the same machine's in the same minute: in seconds it would
+    be a test of the machine. One of three tries: another process on the core costs processor time too.
     """
 
     def cost(count, seed):
@@ -375,8 +376,8 @@ def test_a_cell_costs_little_beyond_its_own_time(project):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    few = cost(10, 0)
-    assert any((cost(310, seed) - few) / 300 <= 2e-3 for seed in (1, 2, 3))
+    tries = ((cost(10, seed), cost(310, 10 + seed)) for seed in (1, 2, 3))
+    assert any(many <= 2.5 * few for few, many in tries)
 
 
 def test_four_shards_at_once_make_the_same_table(project, serial):
