@@ -459,6 +459,7 @@ def test_signals_end_everything(unharmed, number, status):
     assert got == status and f"cell 4: stopped by {number.name}; partial notebook: build/failed" in one_line(err)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_then_a_killed_runner(unharmed):
     """Only one run per output; and when the runner is killed outright, its processes follow it."""
     root = unharmed
@@ -518,6 +519,7 @@ def test_only_the_start_is_retried(tmp_path, monkeypatch, failures, starts_at, c
     assert len(seen) == len(set(seen)) == calls
 
 
+@pytest.mark.slow
 def test_failure_of_a_stamped_run_then_success(published, tmp_path):
     """A failed run is not up to date and keeps the old figures; a success clears the partial notebook."""
     root = tmp_path / "copy"

@@ -234,6 +234,7 @@ def test_a_bad_cell_is_reported_and_the_rest_finished(project, fault, reason):
     assert min(innocent) == 1 and max(innocent) <= 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_sweep_with_a_line(project, serial):
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -362,6 +363,7 @@ def test_bad_requests_take_one_line(project, arguments, message):
     assert not computed(project)
 
 
+@pytest.mark.slow
 def test_a_cell_costs_little_beyond_its_own_time(project):
     """300 cells more, with nothing to compute, take at most one and a half times what a sweep of ten takes.
 
