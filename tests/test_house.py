@@ -30,7 +30,7 @@ def test_the_house_stays_small():
     assert max(lines.values()) <= 320
     # A budget: raise it in the commit that needs it, with the reason.
     assert sum(lines[path] for path in MATHEMATICS) <= 4420
-    assert sum(lines.values()) - sum(lines[path] for path in MATHEMATICS) <= 2306  # the machinery
+    assert sum(lines.values()) - sum(lines[path] for path in MATHEMATICS) <= 2305  # the machinery
 
 
 def test_importing_the_package_costs_nothing_and_offers_what_a_user_needs():

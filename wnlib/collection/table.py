@@ -52,8 +52,8 @@ def overview(found):
     for stem, record in found.items():
         cost = record.get("cost")
         spent = [f"{cost['seconds']:g} s", f"{cost['peak_gib']:g} GiB"] if cost else ["", ""]
-        paper = _ended(claim for claim in record["claims"] if claim["tier"] == "paper")
-        ours = _ended(claim for claim in record["claims"] if claim["tier"] != "paper")
+        paper = _ended([claim for claim in record["claims"] if claim["tier"] == "paper"])
+        ours = _ended([claim for claim in record["claims"] if claim["tier"] != "paper"])
         lines.append([PAPER.get(stem[3:], ""), f"[{stem}](figures/executed/{stem}.ipynb)", paper, ours, *spent])
     minutes = sum(record.get("cost", {}).get("seconds", 0) for record in found.values()) / 60
     parts = [
@@ -65,11 +65,10 @@ def overview(found):
     return "\n\n".join(parts)
 
 
-def _ended(ended):
+def _ended(found):
     """How the claims ended, in words; those not observed by name."""
-    ended = list(ended)
-    count = collections.Counter(claim["verdict"] for claim in ended)
-    missed = ", ".join(f"`{claim['id']}`" for claim in ended if claim["verdict"] == "not observed")
+    count = collections.Counter(claim["verdict"] for claim in found)
+    missed = ", ".join(f"`{claim['id']}`" for claim in found if claim["verdict"] == "not observed")
     words = [f"{count[verdict]} {verdict}" for verdict in claims.VERDICTS[:2] if count[verdict]]
     return "; ".join(words + [f"not {missed}"] * bool(missed))
 
