@@ -139,6 +139,11 @@ def ahead_start(m, r, rng, xp):
     return peers.Extrapolated(Y, 1.1 * Y)
 
 
+def deflated_start(m, r, rng, xp):
+    X, _ = methods.start_directed(m, r, rng, xp)
+    return peers.Deflated(xp.zeros((*X.shape[:-2], m, m)), X)
+
+
 def passed_start(m, r, rng, xp):
     zero = xp.zeros((m, m))
     return peers.Passed(zero, zero, zero[:1, :1])
@@ -212,6 +217,7 @@ CASES = {
             ("polyak_gradient_descent", (0.2, lambda Z, E: inner(Z, Z), 2), methods.start_factored),
             ("momentum_gradient_descent", (0.2, 0.4), ahead_start),
             ("approximate_gauss_newton", (0.5,), pair_start),
+            ("recursive_weight_normalization", (0.5, 2), deflated_start),
         ]
     },
     # The eigenvectors' signs are the backend's: errors and estimates only.

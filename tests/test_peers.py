@@ -28,6 +28,11 @@ def start_extrapolated(m, r, rng, xp):
     return peers.Extrapolated(Y, 1.1 * Y)
 
 
+def start_deflated(m, r, rng, xp):
+    X, _ = methods.start_directed(m, r, rng, xp)
+    return peers.Deflated(xp.zeros((*X.shape[:-2], m, m)), X)
+
+
 def norm(E):
     return np.sqrt(np.sum(E**2))
 
@@ -53,6 +58,11 @@ PEERS = {
         peers.momentum_gradient_descent(0.3, 0.5),
         start_extrapolated,
         lambda Ms, y, Y, P: square(textbook.momentum_gradient_descent(Ms, y, Y, P, 0.3, 0.5, STEPS)),
+    ),
+    "recursive WN": (
+        peers.recursive_weight_normalization(0.5, 4, 0.8),
+        start_deflated,
+        lambda Ms, y, W, X: textbook.recursive_weight_normalization(Ms, y, X, 0.5, 0.8, 4, STEPS),
     ),
     "Gauss–Newton": (
         peers.gauss_newton(3),
@@ -114,6 +124,16 @@ def test_a_peer_is_the_textbooks(xp, name):
         y = np.einsum("ijk,jk->i", Ms, to_numpy(truth.A)[s])
         expected = reference(Ms, y, *(to_numpy(field)[s] for field in start))
         np.testing.assert_allclose(to_numpy(trace.state.estimate)[s], expected, atol=1e-10)
+
+
+def test_recursive_weight_normalization_learns_the_eigenpairs_one_by_one():
+    """In population, μ = 2: after k long steps what is left of A are its singular values from the (k + 1)-th on."""
+    rng, sigma = np.random.default_rng(0), np.array([1.0, 0.6, 0.3])
+    A = problems.truth(12, sigma, rng).A
+    run = lockstep.Run(peers.recursive_weight_normalization(1.0, 400), start_deflated(12, 4, rng, np), None, A)
+    trace = lockstep.run(operators.Population(12), {"": run}, 3, record=range(4))[""]
+    np.testing.assert_allclose(trace.squared_error, [1.45, 0.45, 0.09, 0], atol=1e-9)
+    assert list(trace.products) == [0, 800, 1600, 2400]
 
 
 def start_passed(m, r, rng, xp):

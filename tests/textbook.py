@@ -40,6 +40,16 @@ def weight_normalization(Ms, y, X, Theta, eta, mu, steps):
     return X, Theta
 
 
+def recursive_weight_normalization(Ms, y, X, eta, mu, period, steps):
+    """One eigenpair at a time: `period` steps at r = 1 on the data that the pairs so far leave, from X's columns."""
+    Z = np.zeros((X.shape[0], X.shape[0]))
+    for k in range(steps):
+        left = y - np.einsum("ijk,jk->i", Ms, Z)
+        x, theta = weight_normalization(Ms, left, X[:, k % X.shape[1]][:, None], np.zeros((1, 1)), eta, mu, period)
+        Z = Z + x @ theta @ x.T
+    return Z
+
+
 def gradient_descent(Ms, y, Y, eta, steps):
     """Y₊ = Y − η M*(M(YYᵀ) − y) Y."""
     for _ in range(steps):

@@ -5,6 +5,7 @@ function, and its state if it needs one, in the file of its family, and its name
 """
 
 from wnlib.peers.factored import (
+    Deflated,
     Extrapolated,
     Paired,
     approximate_gauss_newton,
@@ -12,6 +13,7 @@ from wnlib.peers.factored import (
     momentum_gradient_descent,
     polyak_gradient_descent,
     preconditioned_gradient_descent,
+    recursive_weight_normalization,
     scaled_gradient_descent,
 )
 from wnlib.peers.projected import (

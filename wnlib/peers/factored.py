@@ -1,8 +1,8 @@
-"""Competitors on factors, YYᵀ or LRᵀ: gradients, preconditioned, with momentum, with Polyak's step."""
+"""Competitors on factors, YYᵀ or LRᵀ: gradients, preconditioned, with momentum, Polyak's step, or one by one."""
 
 from typing import Any, NamedTuple
 
-from wnlib import validate
+from wnlib import stiefel, validate
 from wnlib.backend import array_namespace
 from wnlib.linalg import eigh, eye_like, inner, mH, quotient, squared_norm, sym
 from wnlib.methods import TINY, Factored
@@ -36,6 +36,18 @@ class Extrapolated(NamedTuple):
     Y: Any
     P: Any
     estimate = Factored.estimate
+
+
+class Deflated(NamedTuple):
+    """W (..., m, m), the sum of the eigenpairs learned so far, and X (..., m, r), where the next ones start, in turn."""
+
+    W: Any
+    X: Any
+
+    @property
+    def estimate(self):
+        """W (..., m, m)."""
+        return self.W
 
 
 def scaled_gradient_descent(eta, damping):
@@ -131,6 +143,27 @@ def momentum_gradient_descent(eta, momentum):
         E = yield P @ mH(P)
         ahead = P - eta * (E @ P)
         return Extrapolated(ahead, ahead + momentum * (ahead - Y))
+
+    return step
+
+
+def recursive_weight_normalization(eta, period, mu=2.0):
+    """Return our reading of recursive DMD (arXiv 2606.31390, whose abstract we have): W₊ = W + θxxᵀ, one pair a step.
+
+    The pair is learned by `period` steps of weight normalization at r = 1 on what W leaves, from a column of X.
+    2·period products with M*M a step. eta, mu > 0, period >= 1.
+    """
+    eta, mu, period = validate.positive("eta", eta), validate.positive("mu", mu), validate.integer("period", period, 1)
+
+    def step(state):
+        W, X = state
+        x, theta = X[..., :1], 0 * W[..., :1, :1]
+        for _ in range(period):
+            E = yield W + x @ theta @ mH(x)
+            x = stiefel.polar(x, -eta * stiefel.project(x, E @ x @ theta))
+            E = yield W + x @ theta @ mH(x)
+            theta = theta - mu * 0.5 * (mH(x) @ E @ x)
+        return Deflated(W + x @ theta @ mH(x), array_namespace(X).roll(X, -1, axis=-1))
 
     return step
 
