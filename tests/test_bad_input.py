@@ -173,14 +173,16 @@ def test_the_triangular_operator_needs_as_many_measurements_as_dimensions():
 
 @pytest.mark.parametrize("kind", ["cosine", "entries"])
 def test_there_are_only_d_coordinates_to_sample(kind):
-    refused(lambda: operators.operator(kind, 3, 7, rng()), "n = 7 > d = 6", "must be n <= d", "use operator = 'dense'")
+    refused(
+        lambda: operators.operator(kind, 3, 7, rng()), "n = 7", "must be at most 6", "operator = 'dense' takes any n"
+    )
     assert operators.operator(kind, 3, 6, rng()).m == 3
 
 
 def test_a_block_lies_within_its_matrix():
     for split in (0, 5, 2.0):
         refused(lambda split=split: operators.cosine(5, 3, rng(), split=split), f"split = {split}", "from 1 to 4")
-    refused(lambda: operators.cosine(5, 7, rng(), split=2), "n = 7 > d = 6")
+    refused(lambda: operators.cosine(5, 7, rng(), split=2), "n = 7", "must be at most 6")
 
 
 MATRIX_FREE = {"rank-one": "rank_one", "cosine": "cosine", "entries": "entries"}  # kind → module

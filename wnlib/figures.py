@@ -1,5 +1,6 @@
 """Style, drawing and saving. Theory is drawn black and dashed over coloured data; bands are quartiles over seeds."""
 
+import importlib
 import io
 import json
 import os
@@ -127,4 +128,6 @@ def environment(xp):
     """Return what a number may depend on: versions, the array backend, and the processor or device."""
     names = ("numpy", "scipy", "matplotlib", "array-api-compat")
     record = {"python": platform.python_version(), **{name: version(name) for name in names}}
-    return record | {"backend": backend.name(xp), "device": backend.device(xp)}
+    library = backend.name(xp)
+    record |= {library: importlib.import_module(library).__version__}
+    return record | {"backend": library, "device": backend.device(xp)}

@@ -99,7 +99,7 @@ def test_shots_of_a_stack_are_those_of_its_members():
         (
             lambda M: operators.pauli(4, 17, np.random.default_rng(0)),
             ValueError,
-            "^n = 17 > d = 16 with operator 'pauli'",
+            "^n = 17 with operator 'pauli': must be at most 16",
         ),
         (lambda M: operators.Pauli(["XI", "XQ"]), ValueError, "^strings has 'XQ': all must be letters of 'IXYZ'"),
         (lambda M: operators.Pauli(["XI", "X"]), ValueError, "^strings has 'X': .* as many in each"),

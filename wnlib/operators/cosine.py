@@ -7,9 +7,9 @@ import array_api_compat
 import array_api_compat.numpy
 
 from wnlib import validate
-from wnlib.backend import array_namespace, to_numpy
+from wnlib.backend import array_namespace, drawn, to_numpy
 from wnlib.linalg import dim_sym, mT, smat, svec
-from wnlib.operators.protocol import beside, drawn, require, sample
+from wnlib.operators.protocol import beside, require, sample
 
 
 class Cosine:

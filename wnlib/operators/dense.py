@@ -8,9 +8,9 @@ import array_api_compat.numpy
 import numpy as np
 
 from wnlib import validate
-from wnlib.backend import array_namespace
+from wnlib.backend import array_namespace, drawn
 from wnlib.linalg import dim_sym, smat, svec
-from wnlib.operators.protocol import drawn, in_one_pass, require, under_stack
+from wnlib.operators.protocol import in_one_pass, require, under_stack
 
 # Up to this many coordinates d the d×d matrix of M*M is formed once: one pass a product instead of two.
 GRAM_LIMIT = 2000

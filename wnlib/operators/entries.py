@@ -4,8 +4,9 @@ import array_api_compat.numpy
 import numpy as np
 
 from wnlib import validate
+from wnlib.backend import drawn
 from wnlib.linalg import dim_sym, smat, svec
-from wnlib.operators.protocol import beside, drawn, require, sample
+from wnlib.operators.protocol import beside, require, sample
 
 
 class Entries:

@@ -5,9 +5,8 @@ import math
 import numpy as np
 
 from wnlib import backend, validate
-from wnlib.backend import array_namespace
+from wnlib.backend import array_namespace, drawn
 from wnlib.operators.population import Population
-from wnlib.operators.protocol import drawn
 
 
 def data(operator, A, noise_std=0.0, rng=None):

@@ -7,9 +7,9 @@ import array_api_compat.numpy
 import numpy as np
 
 from wnlib import validate
-from wnlib.backend import array_namespace, to_numpy
+from wnlib.backend import array_namespace, drawn, to_numpy
 from wnlib.linalg import dim_sym, mH, sym
-from wnlib.operators.protocol import beside, drawn, require
+from wnlib.operators.protocol import beside, require
 
 LETTERS = np.array(["I", "X", "Y", "Z"])
 CHUNK = 5  # qubits transformed at once, by a matrix of size 2^CHUNK

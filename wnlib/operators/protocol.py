@@ -16,8 +16,6 @@ from wnlib import backend, validate
 from wnlib.backend import array_namespace
 from wnlib.linalg import smat, svec
 
-drawn = backend.drawn  # from one generator or a list
-
 
 def in_one_pass(product, Zs, stack, matrix):
     """Return `product` of the svec coordinates (*stack, k, d) of all the stacks Zs together, stack by stack.
@@ -64,8 +62,8 @@ def require(kind, m, n, rng, xp, need, most=None, otherwise=""):
     m, n = validate.integer("m", m, 1), validate.integer("n", n, 1)
     if most is not None and n > most:
         raise ValueError(
-            f"n = {validate.shown(n)} > d = {validate.shown(most)} with operator {kind!r}: must be n <= d, there are "
-            "only d to sample; use operator = 'dense'"
+            f"n = {validate.shown(n)} with operator {kind!r}: must be at most {validate.shown(most)}, there are no "
+            "more to sample; operator = 'dense' takes any n"
         )
     copies = len(rng) if isinstance(validate.generators("rng", rng), list) else 1
 

@@ -5,9 +5,9 @@ import math
 import array_api_compat.numpy
 
 from wnlib import validate
-from wnlib.backend import array_namespace
+from wnlib.backend import array_namespace, drawn
 from wnlib.linalg import eye_like, mT, sym, trace
-from wnlib.operators.protocol import beside, drawn, require
+from wnlib.operators.protocol import beside, require
 
 
 class RankOne:

@@ -39,7 +39,7 @@ class Extrapolated(NamedTuple):
 
 
 class Deflated(NamedTuple):
-    """W (..., m, m), the sum of the eigenpairs learned so far, and X (..., m, r), where the next ones start, in turn."""
+    """W (..., m, m), the sum of the eigenpairs learned so far, and X (..., m, r), where the next start, in turn."""
 
     W: Any
     X: Any
