@@ -20,7 +20,6 @@ FAMILIES = {
     "cosine-block": (lambda m, n, rng, xp=np: operators.cosine(m, n, rng, xp, split=2), BLOCK),
     "entries": (operators.entries, SYM),
     "pauli": (operators.pauli, HERMITIAN),
-    "pauli-real": (lambda m, n, rng, xp=np: operators.pauli(m, n, rng, xp, real=True), SYM),
 }
 
 
@@ -92,7 +91,7 @@ def test_a_stack_of_operators_is_its_members_side_by_side():
             np.testing.assert_allclose(together[member], draw(M, 7, g).normal(Z[member])[0], rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("family", ["cosine", "cosine-block", "entries", "pauli", "pauli-real"])
+@pytest.mark.parametrize("family", ["cosine", "cosine-block", "entries", "pauli"])
 def test_a_subsampled_rotation_squares_to_d_over_n_times_itself(family):
     draw, subspace = FAMILIES[family]
     d = {SYM: dim_sym(M), BLOCK: 2 * (M - 2), HERMITIAN: M * M}[subspace]

@@ -6,7 +6,7 @@ import pytest
 
 from wnlib import lockstep, methods, operators, problems
 from wnlib.backend import to_numpy
-from wnlib.linalg import dim_sym, mH, sym
+from wnlib.linalg import mH, sym
 
 ONE = {"I": np.eye(2), "X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]), "Z": np.diag([1, -1])}
 
@@ -36,23 +36,13 @@ def test_strings_are_kronecker_products(xp):
     assert list(every.weight) == [3 - string.count("I") for string in strings]
 
 
-@pytest.mark.parametrize("real", [False, True])
-def test_drawn_strings_are_different_and_those_it_names(real):
+def test_drawn_strings_are_different_and_those_it_names():
     m, n = 64, 500  # two chunks of the transform
-    operator = operators.pauli(m, n, np.random.default_rng(1), real=real)
+    operator = operators.pauli(m, n, np.random.default_rng(1))
     assert len(set(operator.strings)) == n
-    assert not real or not any(string.count("Y") % 2 for string in operator.strings)
-    Z = hermitian(m).real if real else hermitian(m)
+    Z = hermitian(m)
     for i in range(0, n, 50):
         assert operator.measure(Z)[i] == pytest.approx(operator.scale * np.trace(kronecker(operator.strings[i]) @ Z))
-
-
-def test_real_strings_are_those_that_real_matrices_show():
-    d = dim_sym(8)
-    assert operators.pauli(8, d, np.random.default_rng(0), real=True).n == d
-    every = operators.pauli(8, 64, np.random.default_rng(0))
-    silent = np.abs(every.measure(hermitian(8).real)) < 1e-13
-    assert [string.count("Y") % 2 == 1 for string in every.strings] == list(silent)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +96,7 @@ def test_shots_of_a_stack_are_those_of_its_members():
         (lambda M: operators.Pauli([1, 2]), TypeError, r"^strings = \[1, 2\]: must be text such as"),
         (lambda M: operators.Pauli([]), TypeError, "at least one"),
         (lambda M: operators.Pauli(["XI", "XI"]), ValueError, "^strings holds one twice"),
-        (lambda M: operators.Pauli(["XY"], real=True), ValueError, "^strings has 'XY', with an odd number of Y"),
         (lambda M: M.measure(hermitian(8)), ValueError, r"^Z has shape \(8, 8\)"),
-        (lambda M: operators.Pauli(["XX"], real=True).measure(hermitian(4)), TypeError, "^Z has dtype complex128"),
         (lambda M: M.adjoint(np.ones(3)), ValueError, "^w has 3 measurements"),
         (lambda M: operators.data(M, hermitian(4) + 1j), ValueError, "^A is not Hermitian: must equal its conj"),
         (lambda M: operators.shots(M, 3 * np.eye(4), 9, np.random.default_rng(0)), ValueError, "within ±1"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from wnlib import validate
 from wnlib.backend import array_namespace, drawn, to_numpy
-from wnlib.linalg import dim_sym, mH, sym
+from wnlib.linalg import mH
 from wnlib.operators.protocol import beside, require
 
 LETTERS = np.array(["I", "X", "Y", "Z"])
@@ -19,34 +19,30 @@ class Pauli:
     """M(Z)_i = scale·tr(P_i Z) for the Pauli strings P_i, such as "XIZY", of Hermitian Z (..., m, m), complex.
 
     `strings` (*stack, n) is text of q letters each, none twice; the first letter is the first factor of the Kronecker
-    product. scale = √(m/n): E[M*M] is the identity for strings drawn uniformly without replacement. So it is on
-    Sym(m) with `real`: strings with an odd number of Y, whose values are 0, are refused, and scale = √(d/(nm)) for the
-    d = m(m+1)/2 others. `weight` (*stack, n) counts a string's letters other than I.
+    product. scale = √(m/n): E[M*M] is the identity for strings drawn uniformly without replacement. `weight`
+    (*stack, n) counts a string's letters other than I.
 
     A string is i^{x·z}X^xZ^z with bits x and z, so tr(PZ) = i^{x·z} Σ_b (−1)^{z·b} Z[b, b⊕x], for each x a
     Walsh–Hadamard transform over b. It sees Re Z alone where x·z is even, Im Z where it is odd: one real transform, of
     Re Z + Im Z, serves both.
     """
 
-    def __init__(self, strings, real=False, xp=array_api_compat.numpy):
+    real = False
+
+    def __init__(self, strings, xp=array_api_compat.numpy):
         codes = _codes(strings)
-        self.strings, self.real, self.stack = _text(codes), real, codes.shape[:-2]
+        self.strings, self.stack = _text(codes), codes.shape[:-2]
         self.n, q = codes.shape[-2:]
         self.m = m = 2**q
         high, low = codes >> 1, codes & 1
         z, x = (bits @ 2 ** np.arange(q)[::-1] for bits in (high, high ^ low))
         Y = np.count_nonzero(codes == 2, axis=-1)
-        if real and np.any(Y % 2):
-            raise ValueError(
-                f"strings has {str(self.strings[Y % 2 == 1][0])!r}, with an odd number of Y: must have none such with "
-                "real = True, its value is 0; leave it out"
-            )
         place = np.full((*self.stack, m * m), self.n)
         np.put_along_axis(place, z * m + x, np.arange(self.n), axis=-1)
         if np.count_nonzero(place < self.n) < x.size:
             raise ValueError("strings holds one twice: must be different; give one the mean of its values")
         self.weight = np.count_nonzero(codes, axis=-1)
-        self.scale = math.sqrt((dim_sym(m) / m if real else m) / self.n)
+        self.scale = math.sqrt(m / self.n)
         self.index, self.place = xp.asarray(z * m + x), xp.asarray(place)
         signs = 1 - (Y + 1) // 2 % 2 * 2  # of i^{x·z}, or of i·i^{x·z} where x·z is odd
         self.weights = xp.asarray(self.scale * math.sqrt(m) * signs)
@@ -55,7 +51,7 @@ class Pauli:
 
     def measure(self, Z):
         """Return y = M(Z) (..., n) for Z (..., m, m) whose leading axes begin with `stack`."""
-        validate.matrices("Z", Z, (self.m, self.m), complex=not self.real)
+        validate.matrices("Z", Z, (self.m, self.m), complex=True)
         index, weights = self._beside(validate.stacked(Z, self.stack, 2), "index", "weights")
         return weights * array_namespace(Z).take_along_axis(self._transform(Z), index, axis=-1)
 
@@ -88,31 +84,26 @@ class Pauli:
         xp = array_namespace(t)
         R = xp.take(_hadamard(t, self.m), self.swap, axis=-1)
         R = xp.reshape(R, (*t.shape[:-1], self.m, self.m))
-        if self.real:
-            return sym(R)
         C = (0.5 + 0.5j) * xp.astype(R, xp.complex128)
         return C + mH(C)  # R's symmetric part is Re Z, its skew part Im Z
 
 
-def pauli(m, n, rng, xp=array_api_compat.numpy, real=False):
-    """Return n different Pauli strings drawn uniformly from all m², m = 2^q; real: from the d with an even number of Y.
+def pauli(m, n, rng, xp=array_api_compat.numpy):
+    """Return n different Pauli strings drawn uniformly from all m², m = 2^q.
 
-    Raises ValueError for m that is no power of two, n > m² or, with real, n > d.
+    Raises ValueError for m that is no power of two and n > m².
     """
     q = max(validate.integer("m", m, 1).bit_length() - 1, 1)
     if m != 2**q:
         raise ValueError(f"m = {validate.shown(m)}: must be 2^q for q qubits, such as {2**q} or {2 ** (q + 1)}")
-    d = dim_sym(m) if real else m * m
     # What drawing the strings, or a product, makes on its way: measured.
-    require("pauli", m, n, rng, xp, lambda m, copies: 16 * copies * (7 * m * m + q * n), d)
-    places, numbers = 4 ** np.arange(q)[::-1], np.arange(m * m)  # a string is a number with digits 0 to 3
-    if real:
-        numbers = numbers[np.bitwise_count((numbers >> 1) & ~numbers & (m * m // 3)) % 2 == 0]  # Y is the digit 0b10
+    require("pauli", m, n, rng, xp, lambda m, copies: 16 * copies * (7 * m * m + q * n), m * m)
+    places = 4 ** np.arange(q)[::-1]  # a string is a number with digits 0 to 3
 
     def draw(g):
-        return _text(numbers[g.choice(d, n, replace=False)][:, None] // places % 4)
+        return _text(g.choice(m * m, n, replace=False)[:, None] // places % 4)
 
-    return Pauli(drawn(rng, np, draw), real, xp)
+    return Pauli(drawn(rng, np, draw), xp)
 
 
 def shots(operator, state, count, rng, readout_error=0.0):
