@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 import wnlib
 from wnlib import continuation, linalg, operators
 from wnlib.backend import to_numpy
+from wnlib.operators.given import Problem
 
 Point, freedom = continuation.Point, linalg.degrees_of_freedom
 
@@ -310,7 +311,26 @@ BAD = {
         "stack",
     ),
     "an operator and another shape": (ValueError, (operators.gaussian(4, Y.size, np.random.default_rng(0)), Y, 5), "="),
-    "too few": (ValueError, (M[:4], Y[:4]), "y has 4 numbers: must be more than 4"),
+    "y masked": (TypeError, (M, np.ma.masked_greater(Y, 0)), "masked"),
+    "y extended": (TypeError, (M, Y.astype(np.longdouble)), "y has dtype"),
+    "y complex of Hermitian M": (ValueError, (M, Y + 0j), "give the real part of y"),
+    "y complex of ours": (TypeError, (operators.gaussian(4, Y.size, np.random.default_rng(0)), Y + 0j), "y is complex"),
+    "y and M beyond range": (ValueError, (M * 1e-200, Y * 1e200), "out of range"),
+    "M extended": (TypeError, (M.astype(np.longdouble), Y), "M has dtype"),
+    "M without measure": (TypeError, (operators.lazy(4, 20, np.random.default_rng(0)), Y), "no `measure`"),
+    "M zero": (ValueError, (0 * M, Y), "y has 0 numbers that see a matrix"),
+    "forward of less precision": (
+        TypeError,
+        ((lambda Z: FORWARD(Z).astype("f4"), ADJOINT), Y, 4),
+        "gave float32: must be as precise as y, float64",
+    ),
+    "forward gives NaN": (ValueError, ((lambda Z: FORWARD(Z) + np.nan, ADJOINT), Y, 4), "NaN or infinite"),
+    "LinearOperator with matvec alone": (
+        TypeError,
+        (LinearOperator((Y.size, 16), matvec=lambda z: M.reshape(Y.size, 16) @ z), Y, 4),
+        "without rmatvec",
+    ),
+    "too few": (ValueError, (M[:4], Y[:4]), "y has 4 numbers that see a matrix: must be more than 4"),
 }
 BAD_OPTIONS = {
     "hermitian text": (TypeError, {"hermitian": "no"}, "hermitian = 'no'"),
@@ -327,6 +347,7 @@ BAD_OPTIONS = {
     "noise NaN": (ValueError, {"noise_std": np.nan}, "noise_std = nan"),
     "tol zero": (ValueError, {"tol": 0}, "tol = 0"),
     "tol below rounding": (ValueError, {"tol": 1e-16}, "tol = 1e-16"),
+    "tol of all": (ValueError, {"tol": 1.0}, "tol = 1: must be below 1"),
     "tol text": (TypeError, {"tol": "1e-3"}, "tol = '1e-3'"),
     "no products": (ValueError, {"max_products": 0}, "max_products = 0"),
     "products a float": (TypeError, {"max_products": 1e3}, "max_products = 1000.0"),
@@ -363,3 +384,67 @@ def test_measurements_of_your_own_are_shown_the_way():
         wnlib.run((FORWARD, ADJOINT), {}, 5)
     with pytest.raises(ValueError, match="svec"):
         operators.Dense(M)
+
+
+def completion(m, r, n, seed):
+    """n entries of a matrix (m, m) of rank r, seen through functions; y and A."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((m, r)) @ rng.standard_normal((r, m))
+    seen = rng.choice(m * m, n, replace=False)
+
+    def adjoint(w):
+        E = np.zeros(m * m)
+        E[seen] = w
+        return E.reshape(m, m)
+
+    return (lambda Z: Z.reshape(-1)[seen]), adjoint, A.reshape(-1)[seen], A
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_answer_that_the_measurements_do_not_single_out_is_none():
+    """Few single entries: what explains them often moves along a direction that none of them sees."""
+    wrong = 0
+    for seed in range(12):
+        forward, adjoint, y, A = completion(20, 1, 70, seed)  # of rank 1 with 39 degrees of freedom
+        found = wnlib.recover((forward, adjoint), y, 20, hermitian=False, noise_std=0.0, max_products=1000)
+        error = np.linalg.norm(found.matrix - A) / np.linalg.norm(A)
+        assert not found.success or error < 1e-6
+        wrong += "do not tell this matrix from others near it" in found.message
+    assert wrong
+
+
+def test_the_uniqueness_of_a_point_is_that_of_its_jacobian():
+    """Held against the singular values of M on the tangent space, written out."""
+    for seed in range(8):
+        forward, adjoint, y, A = completion(8, 2, 34, seed)
+        problem = Problem((forward, adjoint), y, 8, False, np.random.default_rng(0))
+        U, s, Vh = np.linalg.svd(A)
+        point = continuation.Point(U[:, :2], s[:2], Vh[:2].T)
+        units = np.eye(64).reshape(64, 8, 8)
+        J = np.stack([forward(continuation.tangent(point, unit, False)) for unit in units])
+        rank = np.linalg.matrix_rank(J, tol=1e-9)
+        assert continuation.unique(problem, point, 0.01) == (rank == 28)  # r(2m − r)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_search_that_is_cut_short_is_no_success():
+    M, y, A = problem(12, 2, 0, 0, n=200)
+    for options in ({"max_products": 3}, {"callback": lambda *_: np.True_}):
+        found = wnlib.recover(M, y, **options)
+        assert not found.success and "taken for noise" not in found.message
+        assert np.linalg.norm(found.matrix - A) > 1e-3 * np.linalg.norm(A)
+
+
+def test_noise_alone_is_explained_by_the_matrix_0():
+    M, _, _ = problem(12, 2, 0, 0, n=200)
+    found = wnlib.recover(M, 0.1 * np.random.default_rng(0).standard_normal(200), noise_std=0.1)
+    assert found.success and found.rank == 0 and found.X.shape == (12, 0) and not np.any(found.matrix)
+
+
+def test_symmetric_measurements_do_not_tell_that_a_matrix_is_not_symmetric():
+    """The skew part of their adjoint is rounding, and rounding is no sign of anything."""
+    for seed in range(10):
+        M, _, A = problem(12, 2, 0, seed, n=200)
+        M = 0.5 * (M + np.swapaxes(M, 1, 2))
+        noise = 0.3 * np.random.default_rng(seed).standard_normal(200)
+        assert wnlib.recover(M, np.einsum("nij,ij->n", M, A) + noise).success

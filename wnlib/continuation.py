@@ -24,6 +24,8 @@ FLIPS = 3
 # A fit ends when the gradient along the tangent space is so small beside what is normal to it: below the largest rank,
 # at that rank (where nothing can be appended, and it is stuck), and for the answer.
 COARSE, STUCK, FINE = 0.2, 0.01, 1e-3
+# Conjugate gradients have converged when their gradient has fallen so far.
+UNSEEN = 1e-6
 TINY = 1e-300
 
 
@@ -84,9 +86,9 @@ def path(problem, least, limit):
     """Return a point, its residual, and how they were accepted, on the way up from rank 0 to at most `limit`.
 
     "exact": within the problem's tolerance. Else of rank `least` or more, nothing in the gradient standing out of
-    chance, and "noise": no larger than the noise that is known; or "quiet": that is not known, measurements abound,
-    and no higher rank that they can settle is exact; "maybe": the same where they are few, or the noise that is known
-    is smaller. Or "": not at all.
+    chance, and "noise": no larger than the noise that is known; or, of rank 1 or more and within the budget, "quiet":
+    that is not known, measurements abound, and no higher rank that they can settle is exact; "maybe": the same where
+    they are few, or the noise that is known is smaller. Or "": not at all.
     """
     residual = -problem.y
     point, quiet = origin(problem.adjoint(residual)), None
@@ -101,7 +103,7 @@ def path(problem, least, limit):
         elif point.rank >= least:
             if problem.within_noise(point.rank, residual):
                 return point, residual, "noise"
-            if problem.noise_std != 0 and not quiet:
+            if problem.noise_std != 0 and point.rank and not (quiet or problem.spent()):
                 enough = (2 if least == limit else 6) * problem.freedom(point.rank)
                 many = problem.noise_std is None and problem.count >= enough
                 quiet = point, residual, "quiet" if many else "maybe"
@@ -109,6 +111,8 @@ def path(problem, least, limit):
         settled = problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count
         if quiet and quiet[2] == "quiet" and settled:
             return quiet
+        if problem.spent() and quiet and quiet[2] == "quiet":
+            return *quiet[:2], ""  # the higher ranks are not seen
         if point.rank == limit or problem.spent():
             return quiet or (point, residual, "")
         # The last rank is where a path ends that is stuck: it is left when it is seen to be.
@@ -195,7 +199,10 @@ def doubt(problem, point, residual):
         return E - tangent(point, E, problem.hermitian)
 
     xp, y = array_namespace(residual), problem.y
-    if problem.hermitian and beyond(_norm(problem.skew(residual)), lambda w: _norm(problem.skew(w)), residual):
+    seen = _norm(problem.skew(residual)) if problem.hermitian else 0.0
+    if seen > 1e4 * problem.eps * _norm(problem.adjoint(residual)) and beyond(
+        seen, lambda w: _norm(problem.skew(w)), residual
+    ):
         return "the residual is that of a matrix not Hermitian: give hermitian=False"
     if problem.psd:
         largest = float(xp.max(eigh(sym(normal(residual)))[0]))
@@ -204,6 +211,31 @@ def doubt(problem, point, residual):
     if not beyond(spectral_norm(problem.adjoint(y), 30), lambda w: spectral_norm(problem.adjoint(w), 30), y):
         return "no matrix is seen in y: check its order, the shape, and that entries are taken row by row"
     return ""
+
+
+def unique(problem, point, risk):
+    """Whether the measurements tell `point` from its neighbours of the same rank; True too where that stays open.
+
+    A random tangent V is sought from M(V) by conjugate gradients, which find all of it that is seen. If they have
+    converged and a part is left, the point can move along it, and its measurements stay. A single unseen dimension
+    leaves |N(0, 1)|·‖V‖/√(all dimensions), which is overlooked when it is below `risk` times that.
+    """
+    V = left = tangent(point, problem.sample(), problem.hermitian)
+    seen = problem.forward(V)
+    d = g = tangent(point, problem.adjoint(seen), problem.hermitian)
+    square = first = float(squared_norm(g))
+    for _ in range(1000):
+        if _norm(left) <= risk * _norm(V) / math.sqrt(max(1, problem.freedom(point.rank))):
+            break
+        if square <= UNSEEN**2 * first:
+            return False
+        Md = problem.forward(d)
+        t = square / problem.inner(Md, Md)
+        left, seen = left - t * d, seen - t * Md
+        g = tangent(point, problem.adjoint(seen), problem.hermitian)
+        before, square = square, float(squared_norm(g))
+        d = g + (square / before) * d
+    return True
 
 
 def _gauss_newton(problem, point, residual, g, enough):

@@ -45,6 +45,13 @@ def positive(name, value):
     return real(name, value, 0, strict=True)
 
 
+def flag(name, value):
+    """Return `value`, True or False, as a bool. Raises TypeError for anything else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} = {shown(value)}: must be True or False")
+    return bool(value)
+
+
 def choice(name, value, allowed):
     """Return `allowed[value]` (or `value` itself where `allowed` is no dict); name the nearest if unknown."""
     if not isinstance(value, str) or value not in allowed:
