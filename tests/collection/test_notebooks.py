@@ -9,7 +9,6 @@ import sys
 import tokenize
 
 import pytest
-import yaml
 
 from wnlib.collection import jobs, verify
 
@@ -143,7 +142,7 @@ def test_quick_run(path, tmp_path):
     assert outputs[0].read_bytes().startswith(b"%PDF") and outputs[1].read_bytes().startswith(b"\x89PNG")
 
     record = json.loads(outputs[2].read_text(encoding="utf-8"))
-    quick = yaml.safe_load((jobs.NOTEBOOKS / "quick" / f"{stem}.yaml").read_text(encoding="utf-8")) or {}
+    quick = jobs.request(stem, "quick").overrides
     assert {name: record["parameters"][name] for name in quick} == quick
     assert record["claims"]
     for claim in record["claims"]:
