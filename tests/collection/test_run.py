@@ -34,6 +34,7 @@ FAULTS = {
     "exit": "sys.exit(0)",
     "sleep": '(folder / "asleep").touch(); subprocess.Popen(["sleep", "600"]); time.sleep(600)',
     "forget": f'(folder / "{STEM}.npz").unlink()',
+    "misname": '[p.rename(p.with_stem("05_other")) for p in folder.glob("01_demo.*")]',
 }
 
 
@@ -443,7 +444,12 @@ def test_quick_file_is_needed_and_checked(tmp_path):
         ("raise", (), "cell 4 raised ValueError: two lines; partial notebook: build/failed/out-01_demo.ipynb\n"),
         ("kill", (), "cell 4 lost its kernel, which was killed (signal 9; out of memory?); partial"),
         ("exit", (), "cell 4 RuntimeError: ended the notebook, 1 cells early; partial"),
-        ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save writes them; partial"),
+        ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save(stem, …) writes them; partial"),
+        (
+            "misname",
+            (),
+            "01_demo.json, 01_demo.npz, but 05_other.json, 05_other.npz, 05_other.pdf, 05_other.png; wnlib",
+        ),
         ("sleep", ("--cell-timeout", "1"), "cell 4 ran past its limit of 1 s; raise it with --cell-timeout; partial"),
         pytest.param(
             "sleep",
@@ -479,8 +485,8 @@ def test_two_runs_at_once_then_a_killed_runner(unharmed):
     wait_for(lambda: asleep(root), "the sleeping cell")
     scratch = {Path(process.environ()["IPYTHONDIR"]).parent for process in survivors(root)}
     assert [folder.is_dir() for folder in scratch] == [True]
-    status, _, err = call(root, *faulty("raise"))
-    assert status == 2
+    status, out, err = call(root, *faulty("raise"))
+    assert (status, out) == (2, "")
     assert one_line(err) == f"{STEM}: process {process.pid} is already running it into out; wait for it\n"
     # Its child still holds the lock while it lives, so that no new run can meet the end of the old one.
     [child] = [process for process in survivors(root) if "kernel.execute" in " ".join(process.cmdline())]
