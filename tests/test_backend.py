@@ -125,31 +125,34 @@ def test_a_devices_memory_is_asked_for_and_what_would_fit_is_named():
         operators.operator("dense", 100, 50_000, rng, device(2**30))
 
 
-def test_gpu_check_refuses_in_one_line_where_there_is_no_device(monkeypatch, capsys):
+def test_gpu_check_refuses_in_one_line_where_there_is_no_device(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", None)
-    monkeypatch.setattr(gpu, "write", lambda found: pytest.fail("a record without a GPU"))
-    assert gpu.main() == 2
+    monkeypatch.setattr(gpu, "RECORD", tmp_path / "gpu.json")
+    assert gpu.main() == 2 and not gpu.RECORD.exists()
     error = capsys.readouterr().err
     assert error.startswith("backend = 'cupy': CuPy cannot compute here (") and error.count("\n") == 1
 
 
-def test_gpu_check_fails_without_a_record_where_a_result_is_not_reproduced(monkeypatch, capsys):
+def test_gpu_check_fails_without_a_record_where_a_result_is_not_reproduced(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "RECORD", tmp_path / "gpu.json")
     monkeypatch.setattr(gpu.backend, "namespace", lambda name: None)
     monkeypatch.setattr(gpu, "machine", lambda xp: {})
     monkeypatch.setattr(gpu, "parity", lambda: {"passed": 1})
     monkeypatch.setattr(gpu, "notebook", lambda *request: None)
-    monkeypatch.setattr(gpu, "write", lambda found: pytest.fail("a record of a failure"))
     rows = [["01", "one", "yes"], ["02", "two", "NO"]]
     monkeypatch.setattr(gpu.verify, "verify", lambda *request: (rows, False))
-    assert gpu.main() == 1
+    assert gpu.main() == 1 and not gpu.RECORD.exists()
     assert capsys.readouterr().err == "reproduction: 1 of 2 rows are not: 02 two\n"
 
 
 def test_the_gpu_record_is_replaced_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "RECORD", tmp_path / "gpu.json")
-    gpu.write({"device": "old"})
+    monkeypatch.setattr(gpu.backend, "namespace", lambda name: None)
+    monkeypatch.setattr(gpu, "record", lambda xp: {"device": "old"})
+    assert gpu.main() == 0
+    monkeypatch.setattr(gpu, "record", lambda xp: {"rate": float("nan")})
     with pytest.raises(ValueError):
-        gpu.write({"rate": float("nan")})
+        gpu.main()
     assert json.loads(gpu.RECORD.read_text()) == {"device": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]
 

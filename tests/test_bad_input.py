@@ -59,6 +59,7 @@ SIMPLE = {
     "seed": (lambda: problems.streams(-1, 3), "seed = -1", ">= 0"),
     "seed none": (lambda: problems.streams(None, 3), "seed = None", ">= 0"),
     "trajectories": (lambda: problems.streams(0, 0), "trajectories = 0", ">= 1"),
+    "first": (lambda: problems.streams(0, 1, -1), "first = -1", ">= 0"),
     "rng of truth": (lambda: problems.truth(3, [1.0], 0), "rng = 0", "numpy.random.Generator"),
     "rng of WN": (lambda: methods.start_directed(3, 2, None), "rng = None", "numpy.random.Generator"),
     "rng of GD": (lambda: methods.start_factored(3, 2, [0]), "rng = [0]", "numpy.random.Generator"),

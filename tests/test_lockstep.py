@@ -72,6 +72,8 @@ def test_a_diverging_member_is_named_and_does_not_hold_up_the_rest(xp):
     assert (trace.ended[1] <= 3).all()
     assert np.isnan(trace.squared_error[-1, 1]).all()
     assert np.isfinite(trace.squared_error[0, 1]).all()
+    start = np.broadcast_to(wild[1], trace.state.Y.shape[1:])
+    np.testing.assert_array_equal(to_numpy(trace.state.Y)[1], start)  # it is set back
     assert (trace.status[[0, 2]] == "converged").all()
     n = min(len(calm.steps), len(trace.steps))
     np.testing.assert_allclose(trace.squared_error[:n, [0, 2]], calm.squared_error[:n, [0, 2]], rtol=1e-9)

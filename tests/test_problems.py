@@ -16,6 +16,8 @@ def first_draws(streams):
 def test_a_trajectorys_streams_do_not_depend_on_how_many_run():
     few, many = first_draws(problems.streams(7, 2)), first_draws(problems.streams(7, 5))
     assert {role: draws[:2] for role, draws in many.items()} == few
+    last = first_draws(problems.streams(7, 2, first=3))
+    assert {role: draws[3:] for role, draws in many.items()} == last
 
 
 def test_every_trajectory_and_role_has_its_own_stream():

@@ -58,9 +58,9 @@ class Trace:
 
     `steps` (T,) are iteration counts from 0 on, `products` (T,) the products with M*M that a trajectory has taken up to
     each, those for the observers aside. `values["squared_error"]` (T, ...) is ‖Z − A‖_F²; without a truth there is
-    `values["squared_residual"]` instead, ‖M*(M(Z) − y)‖_F². From the step a trajectory is
-    found diverged its values are NaN. `status` and `ended` (...) name how and when each ended: `ended` is the first
-    recorded step within tolerance, or found diverged, or else the last one.
+    `values["squared_residual"]` instead, ‖M*(M(Z) − y)‖_F². From the step a trajectory is found diverged its values are
+    NaN. `status` and `ended` (...) name how and when each ended: `ended` is the first recorded step within tolerance,
+    or found diverged, or else the last one. `state` is the last state, that of a diverged trajectory its start again.
     """
 
     steps: np.ndarray

@@ -32,20 +32,22 @@ class Truth(NamedTuple):
         return sym(half @ mT(self.U))
 
 
-def streams(seed, trajectories):
-    """Return Streams of independent generators; member i of each list belongs to trajectory i.
+def streams(seed, trajectories, first=0):
+    """Return Streams of independent generators; member i of each list belongs to trajectory `first` + i.
 
-    Trajectory i draws the same numbers however many run beside it (SeedSequence.spawn).
+    A trajectory draws the same numbers however many run before and beside it (SeedSequence.spawn).
     """
     validate.integer("seed", seed, 0)
     validate.integer("trajectories", trajectories, 1)
+    validate.integer("first", first, 0)
     backend.require_memory(
         len(Streams._fields) * 2**10 * trajectories,  # 800 bytes a generator, measured
         f"streams for trajectories = {trajectories}",
         lambda free: f"trajectories = {free // (len(Streams._fields) * 2**10)} would fit",
         np,
     )
-    members = [s.spawn(len(Streams._fields)) for s in np.random.SeedSequence(seed).spawn(trajectories)]
+    seeds = [np.random.SeedSequence(seed, spawn_key=(i,)) for i in range(first, first + trajectories)]
+    members = [s.spawn(len(Streams._fields)) for s in seeds]
     return Streams(*([np.random.default_rng(s) for s in role] for role in zip(*members, strict=True)))
 
 

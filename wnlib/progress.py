@@ -17,12 +17,6 @@ def bar(total, label, unit):
     )
 
 
-def note(line):
-    """Show a line on that terminal, above the bars; nowhere else."""
-    if stream().isatty():
-        tqdm.write(line, file=stream())
-
-
 def stream():
     """Return that terminal, to write on; it never fails: what cannot be shown is not."""
     try:

@@ -65,8 +65,8 @@ def matrices(name, value, shape, symmetric=False, complex=False):
     """Return `value`, a stack (..., *shape) of matrices in float32 or float64, finite, with at least one entry.
 
     `shape` is a pair of sizes, None where any size will do. With `complex` complex128 and, for symmetric, Hermitian
-    matrices will do too. Raises TypeError for non-arrays and wrong
-    dtypes, ValueError for wrong shapes, entries that are not finite and (on request) asymmetry.
+    matrices will do too. Raises TypeError for non-arrays and wrong dtypes, ValueError for wrong shapes, entries that
+    are not finite and (on request) asymmetry.
     """
     wanted = f"(..., {', '.join('any' if s is None else str(s) for s in shape)})"
     if not is_array_api_obj(value):

@@ -9,7 +9,6 @@ import sys
 import tokenize
 
 import pytest
-import yaml
 
 from wnlib.collection import jobs, verify
 
@@ -32,7 +31,8 @@ def form_problems(name, notebook):
     code = [(cell, source) for cell, source in zip(cells, sources, strict=True) if cell["cell_type"] == "code"]
     require(re.fullmatch(r"\d\d_[a-z0-9]+(_[a-z0-9]+)*\.ipynb", name), "its name is not NN_slug.ipynb")
     require(notebook["nbformat"] == 4 and notebook["nbformat_minor"] >= 5, "it is not nbformat 4.5, with cell ids")
-    require(cells[0]["cell_type"] == "markdown" and sources[0].startswith("# "), "it does not start with a title")
+    titled = cells[0]["cell_type"] == "markdown" and sources[0].startswith(f"# {name[:2]} · ")
+    require(titled, f"it does not start with its title, '# {name[:2]} · …'")
     require(cells[-1]["cell_type"] == "markdown", "it does not end with what this shows and what it does not")
     ids = [cell.get("id", "") for cell in cells]
     require(len(set(ids)) == len(ids), "two cells have the same id")
@@ -80,13 +80,14 @@ def good():
     empty = {"outputs": [], "execution_count": None}
     parameters = cell("code", "parameters", "n: int = 3  # size", **empty)
     parameters["metadata"]["tags"] = ["parameters"]
-    cells = [cell("markdown", "title", "# Title"), parameters, cell("code", "compute", "n + 1", **empty)]
+    cells = [cell("markdown", "title", "# 01 · Title"), parameters, cell("code", "compute", "n + 1", **empty)]
     return {"cells": [*cells, cell("markdown", "end", "So it is.")], "nbformat": 4, "nbformat_minor": 5}
 
 
 SPOILERS = {
     "its name": lambda nb: None,
     "does not start": lambda nb: nb["cells"].pop(0),
+    "its title, '# 01 · …'": lambda nb: nb["cells"][0].update(source="# 05 · Title"),
     "does not end": lambda nb: nb["cells"].pop(),
     "same id": lambda nb: nb["cells"][0].update(id="end"),
     "not a slug": lambda nb: nb["cells"][0].update(id="0a1b2c3d"),
@@ -107,8 +108,17 @@ def test_good_form_passes():
 def test_bad_form_is_found(problem):
     notebook = good()
     SPOILERS[problem](notebook)
-    found = form_problems("1-bad.ipynb" if problem == "its name" else "01_bad.ipynb", notebook)
+    found = form_problems("01-bad.ipynb" if problem == "its name" else "01_bad.ipynb", notebook)
     assert len(found) == 1 and problem in found[0]
+
+
+def test_a_claim_id_is_of_one_claim():
+    """The README and the notebooks name claims by it."""
+    where = {}
+    for path in sorted((jobs.ROOT / "figures").glob("[0-9][0-9]_*.json")):
+        for claim in json.loads(path.read_text(encoding="utf-8"))["claims"]:
+            where.setdefault(claim["id"], []).append(path.stem)
+    assert {name: stems for name, stems in where.items() if len(stems) > 1} == {}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -143,7 +153,7 @@ def test_quick_run(path, tmp_path):
     assert outputs[0].read_bytes().startswith(b"%PDF") and outputs[1].read_bytes().startswith(b"\x89PNG")
 
     record = json.loads(outputs[2].read_text(encoding="utf-8"))
-    quick = yaml.safe_load((jobs.NOTEBOOKS / "quick" / f"{stem}.yaml").read_text(encoding="utf-8")) or {}
+    quick = jobs.request(stem, "quick").overrides
     assert {name: record["parameters"][name] for name in quick} == quick
     assert record["claims"]
     for claim in record["claims"]:
@@ -160,4 +170,8 @@ def test_quick_run(path, tmp_path):
 
     if (verify.REFERENCE / "quick" / f"{stem}.json").is_file():  # a new notebook's comes with `make references`
         rows, _ = verify.verify([stem], "quick", tmp_path / "out")
-        assert [row for row in rows if row[-1] == "NO"] == []
+        off = [row for row in rows if row[-1] == "NO"]
+        renew = (
+            f"make figures/{stem}.pdf PROFILE=quick; python -m wnlib.collection.verify {stem} --profile quick --update"
+        )
+        assert off == [], f"where this is meant: {renew}"

@@ -11,10 +11,10 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import yaml
 from matplotlib.figure import Figure
 
 from wnlib import backend, figures
+from wnlib.collection import jobs
 from wnlib.maps import complexity
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
@@ -79,8 +79,8 @@ def test_a_notebook_runs_on_every_backend(path, other, tmp_path, monkeypatch):
     parameters, *cells = code_cells(path)
     scope = {"__name__": "__main__", "display": lambda *shown: None}
     exec(compile(parameters, f"{path.name}: parameters", "exec"), scope)
-    quick = FOLDER / "quick" / path.with_suffix(".yaml").name
-    scope |= (yaml.safe_load(quick.read_text(encoding="utf-8")) or {}) if quick.exists() else {}
+    if (FOLDER / "quick" / path.with_suffix(".yaml").name).exists():
+        scope |= jobs.request(path.stem, "quick").overrides
     scope |= {n: capped(v, cap) for name, cap in CAPS.items() for n, v in scope.items() if re.fullmatch(name, n)}
     try:
         for number, cell in enumerate(cells, start=2):

@@ -34,6 +34,7 @@ FAULTS = {
     "exit": "sys.exit(0)",
     "sleep": '(folder / "asleep").touch(); subprocess.Popen(["sleep", "600"]); time.sleep(600)',
     "forget": f'(folder / "{STEM}.npz").unlink()',
+    "misname": '[p.rename(p.with_stem("05_other")) for p in folder.glob("01_demo.*")]',
 }
 
 
@@ -343,17 +344,21 @@ def test_alarm_is_for_what_differs_from_the_reference(tmp_path, monkeypatch, bef
 # --- requests refused before anything starts ---------------------------------------------------------------
 
 REFUSED = {
-    "n=1e-3": "--set: n of 01_demo: must be an int, not '1e-3' (YAML reads it as text: write 1.0e-3,",
+    "n=1e-3": "--set: n of 01_demo: must be an int, not 0.001",
+    "n=1e3": "--set: n of 01_demo: must be an int, not 1000.0 (write 1000)",
     "n=1.5": "must be an int, not 1.5",
     "n=true": "must be an int, not True",
     "n=": "must be an int, not None",
     "n": "must be NAME=VALUE",
     "n=[": "--set n=[: not YAML",
-    "eta=1e-3": "write 1.0e-3",
+    "eta=1e-101": "must be from 1e-100 to 1e+100, not 1e-101",
+    "eta=1e400": "must be a finite float, not inf",
+    "eta=1e": "must be a finite float, not '1e'",
     "eta=.nan": "must be a finite float, not nan",
     "eta=false": "must be a finite float, not False",
     "loud=1": "must be a bool, not 1",
     "fault=no": "must be a str, not False (quote it)",
+    "fault=1e3": "must be a str, not 1000.0 (quote it)",
     "kappas=3": "must be a list of float, not 3",
     "kappas=[1,x]": "must be a finite float, not 'x'",
     "kapas=[1]": "01_demo has no parameter 'kapas'; did you mean 'kappas'? it has: n, eta,",
@@ -368,6 +373,14 @@ def test_wrong_settings_are_refused(published, monkeypatch, setting):
         jobs.request(STEM, settings=[setting])
     assert caught.value.status == 2
     assert REFUSED[setting] in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["1e1", "1E1", "1.0e1", "1.0e+1", "1e+1", ".1e2", "10.e0", "10", "10.0"])
+def test_a_float_may_be_written_in_any_way(published, monkeypatch, number):
+    monkeypatch.setattr(jobs, "ROOT", published)
+    monkeypatch.setattr(jobs, "NOTEBOOKS", published / "notebooks")
+    settings = [f"eta={number}", f"kappas=[1, {number}]"]
+    assert jobs.request(STEM, settings=settings).overrides == {"eta": 10.0, "kappas": [1.0, 10.0]}
 
 
 @pytest.mark.parametrize(
@@ -411,7 +424,7 @@ def test_quick_file_is_needed_and_checked(tmp_path):
     for text, message in [
         ("- 1\n", "must map parameters to values"),
         ("n: [\n", "not YAML"),
-        ("eta: 1e-3\n", "write 1.0e-3"),
+        ("n: 1e3\n", "write 1000"),
     ]:
         path.write_text(text)
         status, _, err = call(root, "--profile", "quick")
@@ -431,7 +444,12 @@ def test_quick_file_is_needed_and_checked(tmp_path):
         ("raise", (), "cell 4 raised ValueError: two lines; partial notebook: build/failed/out-01_demo.ipynb\n"),
         ("kill", (), "cell 4 lost its kernel, which was killed (signal 9; out of memory?); partial"),
         ("exit", (), "cell 4 RuntimeError: ended the notebook, 1 cells early; partial"),
-        ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save writes them; partial"),
+        ("forget", (), "the notebook saved no 01_demo.npz; wnlib.figures.save(stem, …) writes them; partial"),
+        (
+            "misname",
+            (),
+            "01_demo.json, 01_demo.npz, but 05_other.json, 05_other.npz, 05_other.pdf, 05_other.png; wnlib",
+        ),
         ("sleep", ("--cell-timeout", "1"), "cell 4 ran past its limit of 1 s; raise it with --cell-timeout; partial"),
         pytest.param(
             "sleep",
@@ -467,8 +485,8 @@ def test_two_runs_at_once_then_a_killed_runner(unharmed):
     wait_for(lambda: asleep(root), "the sleeping cell")
     scratch = {Path(process.environ()["IPYTHONDIR"]).parent for process in survivors(root)}
     assert [folder.is_dir() for folder in scratch] == [True]
-    status, _, err = call(root, *faulty("raise"))
-    assert status == 2
+    status, out, err = call(root, *faulty("raise"))
+    assert (status, out) == (2, "")
     assert one_line(err) == f"{STEM}: process {process.pid} is already running it into out; wait for it\n"
     # Its child still holds the lock while it lives, so that no new run can meet the end of the old one.
     [child] = [process for process in survivors(root) if "kernel.execute" in " ".join(process.cmdline())]
@@ -705,9 +723,8 @@ def test_a_bar_on_a_terminal_that_fails_does_not(monkeypatch):
         monkeypatch.setattr(sys, "stderr", stream)
         with progress.bar(10, "label", "step") as bar:
             bar.update(5)
-        progress.note("a line")
     monkeypatch.setenv("WNLIB_TERMINAL", "/nonexistent/tty")
-    progress.note("a line")
+    assert progress.stream().isatty() is None
 
 
 def child_of(root):

@@ -155,7 +155,18 @@ def test_what_was_not_run_is_told_and_no_error_beside_what_was(monkeypatch, caps
     monkeypatch.setattr(verify, "results", lambda *_: "there")
     monkeypatch.setattr(verify, "compare", lambda *_: [["a", "", "", "", "", outcome]])
     assert verify.main(["--profile", "quick"]) == status
-    assert "notebooks not run here" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "notebooks not run here" in out
+    assert (f"verify {STEM} --profile quick --update" in out) == (outcome == "NO")
+
+
+def test_a_reference_that_is_missing_is_named_with_the_command_that_makes_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verify, "REFERENCE", jobs.ROOT / "build" / "none")
+    monkeypatch.setattr(verify, "results", lambda *_: "there")
+    assert verify.main([STEM, "--profile", "quick"]) == 1
+    out = capsys.readouterr().out
+    assert f"no build/none/quick/{STEM}.json" in out
+    assert out.endswith(f": python -m wnlib.collection.verify {STEM} --profile quick --update\n")
 
 
 @pytest.mark.parametrize(

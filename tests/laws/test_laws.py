@@ -162,11 +162,11 @@ def test_magnitude_threshold_is_where_the_step_of_theta_loses_stability(mu):
 def test_theorem_against_the_laws():
     m, r, r_A, kappa = 10**6, 10**4, 5, 7.0
     promised = laws.theorem(m, r, r_A, kappa)
-    assert promised.contraction == pytest.approx(1 - laws.contraction([1, 1 / kappa], promised.eta), rel=1e-6)
+    assert promised.rate == pytest.approx(1 - laws.contraction([1, 1 / kappa], promised.eta), rel=1e-6)
     sharp = laws.escape_law(m, r, r_A, 1 / kappa, promised.eta).mean()
     assert promised.burn_in / sharp == pytest.approx(2 * m * r**2 * r_A / (r - r_A) ** 3, rel=1e-2)
     doubled = laws.theorem(m, r, r_A, 2 * kappa)
-    powers = {"rip": -2, "eta": -2, "burn_in": 4, "contraction": -4, "samples": 4}
+    powers = {"rip": -2, "eta": -2, "burn_in": 4, "rate": -4, "samples": 4}
     assert {k: np.log2(x / vars(promised)[k]) for k, x in vars(doubled).items()} == pytest.approx(powers)
 
 

@@ -73,8 +73,8 @@ def recovered(**changes):
     """(method, κ) → r → n: how many of the trials recover A, all batches together."""
     found = {}
     for function, asked, _ in complexity.cells(**{**PARAMETERS, **changes}):
-        if function is complexity.recover:
-            each, at = complexity.recover(**asked), (asked["method"], asked["kappa"])
+        if function is complexity.recoveries:
+            each, at = complexity.recoveries(**asked), (asked["method"], asked["kappa"])
             assert json.loads(json.dumps(each)) == each
             found[at] = found.get(at, 0) + np.array(each["recovered"])
     return found

@@ -21,6 +21,15 @@ FAMILIES = {
     "entries": (operators.entries, SYM),
     "pauli": (operators.pauli, HERMITIAN),
 }
+# The kinds that are tested elsewhere.
+ELSEWHERE = {"population": "test_dense", "dense": "test_dense", "triangular": "test_dense", "lazy": "test_lazy"}
+
+
+def test_every_kind_of_operator_is_tested():
+    """Adjointness, `normal`, stacks and E[M*M], here or elsewhere."""
+    missing = operators.OPERATORS.keys() - FAMILIES.keys() - ELSEWHERE.keys()
+    assert not missing, f"no line in FAMILIES for {', '.join(sorted(missing))}"
+    assert ELSEWHERE.keys() <= operators.OPERATORS.keys()
 
 
 def symmetric(shape, xp, seed=0, subspace=SYM):

@@ -155,7 +155,7 @@ def serial():
 
 def test_run_status_collect(project, serial):
     status, out, err = call(project, "status")
-    assert status == 0 and "0 of 8 cells finished; compute some of them" in out
+    assert status == 0 and "0 of 8 cells finished; run one shard of many (--shard 1/500) for" in out
     status, out, err = call(project, "collect")
     assert (status, out) == (1, "") and "8 of 8 cells are not finished; compute them with run" in err
     assert call(project, "run", "--shard", "2/3") == (
@@ -170,6 +170,15 @@ def test_run_status_collect(project, serial):
     assert computed(project) == [1] * 8 and table(project) == serial
     assert call(project, "run") == (0, f"{STEM}, profile paper: 8 of 8 cells finished\n", "")
     assert computed(project) == [1] * 8
+
+
+def test_a_sweep_is_judged_by_its_own_cells_alone(project):
+    """Cells of another size may cost fifty times less for the same work."""
+    assert call(project, "run", *ONE, "--set", "size=1", "--shard", "1/8")[0] == 0
+    assert call(project, "status")[1].endswith(
+        "0 of 8 cells finished; run one shard of many (--shard 1/500) for an estimate of the rest\n"
+    )
+    assert call(project, "status", "--set", "size=1")[1].endswith("core hours, judged by 1 finished cell\n")
 
 
 def test_only_what_can_change_a_result_is_in_its_address(project):

@@ -76,12 +76,6 @@ def record(xp):
     return found
 
 
-def write(found):
-    """Write the record in one step."""
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files.write(RECORD, text)
-
-
 @jobs.command
 def main():
     """The command; returns the exit status."""
@@ -89,7 +83,7 @@ def main():
         xp = backend.namespace("cupy")
     except RuntimeError as reason:
         raise jobs.Problem(2, reason) from None
-    write(record(xp))
+    files.write(RECORD, json.dumps(record(xp), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     print(f"{jobs.short(RECORD)}: made")
 
 

@@ -195,8 +195,8 @@ def _typed(value, kind, where, least=-math.inf):
             raise Problem(2, f"{where}: must be {low} to {huge:g}, not {_shown(value)}")
         return float(value) if kind == "float" else value
     hint = " (quote it)" if kind == "str" else " (at least one)" if value == [] else ""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
-        hint = " (YAML reads it as text: write 1.0e-3, with a point, for 1e-3)"
+    if kind == "int" and isinstance(value, float) and value.is_integer():
+        hint = f" (write {_shown(int(value))})"
     raise Problem(2, f"{where}: must be {KINDS[kind]}, not {_shown(value)}{hint}")
 
 
@@ -211,8 +211,10 @@ def _shown(value):
 def _yaml(text, where):
     import yaml
 
+    loader, number = type("Loader", (yaml.SafeLoader,), {}), re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", number, None)  # 1e3 too, as in YAML 1.2
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, loader)
     except Exception as error:  # not only its own: numbers too long, nesting too deep, tags that do not fit
         raise Problem(2, f"{where}: not YAML: {error!s:.200}") from None
 

@@ -39,9 +39,11 @@ def run(job, cell_timeout=1800, timeout=3600):
 
     Problem (1) when the notebook fails, runs past a limit (seconds) or leaves an output out: then no published
     file has changed, and the partial notebook lies in ``build/failed``. Problem (2) when the job is running
-    already or a folder cannot be written. Where ``build`` cannot be, all this lies in the output folder.
+    already or a folder cannot be written. Where ``build`` cannot be, all this lies in the output folder. That it runs
+    is said on stdout, once it does.
     """
     with _exclusive(job) as (lock, staging, scratch):
+        print(f"{job.stem}: running", flush=True)
         failed = staging.parents[1] / "failed" / f"{job.output.name}-{job.stem}.ipynb"
         inputs = jobs.inputs_of(job.stem, job.profile, job.backend)  # now: they may be edited during the run
         try:
@@ -196,7 +198,9 @@ def _complete(job, staging, cost):
     """Check that the notebook saved its four files and add what the runner knows to the record."""
     saved = [name.format(job.stem) for name in jobs.OUTPUTS[:4]]
     if missing := [name for name in saved if not (staging / name).is_file()]:
-        raise Problem(1, f"the notebook saved no {', '.join(missing)}; wnlib.figures.save writes them")
+        others = sorted({p.name for kind in jobs.OUTPUTS[:4] for p in staging.glob(kind.format("*"))} - set(saved))
+        saved = f"{', '.join(missing)}, but {', '.join(others)}" if others else ", ".join(missing)
+        raise Problem(1, f"the notebook saved no {saved}; wnlib.figures.save(stem, …) writes them")
     path = staging / f"{job.stem}.json"
     try:
         record = files.parsed(path)
@@ -307,7 +311,6 @@ def main(arguments=None):
         elif asked.stale:
             print(*[job.stem] * bool(reasons), end="\n" * bool(reasons))
         elif reasons:
-            print(f"{job.stem}: running", flush=True)
             print(_report(job, run(job, asked.cell_timeout, asked.timeout)), flush=True)
         else:
             print(f"{job.stem}: up to date")

@@ -11,8 +11,9 @@ from wnlib.collection.jobs import Problem
 BEGIN, END = "<!-- claims: made by `make claims` -->", "<!-- end of claims -->"
 LEGEND = """Made by `make claims` from the records beside this file. *Measured*: over seeds the median with quartiles
 [lower, upper]; `mean` with two standard errors on either side; `worst`, the seed that is farthest off. Of more than
-three conditions the range `a … b`; `—` stands for what was not reached. *Confirmed* means that the statement holds as
-it stands, a negative one too; the median's holds where the median does, which may be half of the seeds."""
+three conditions the range `a … b`; `—` stands for what was not reached, and a ratio of
+products of 0 for one whose denominator was not. *Confirmed* means that the statement holds as it stands, a negative
+one too; the median's holds where the median does, which may be half of the seeds."""
 # What of the paper a notebook regenerates, by its slug.
 PAPER = {
     "saddle_to_saddle": "Fig. 1, Lemma 4.1",

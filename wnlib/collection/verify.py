@@ -278,6 +278,9 @@ def main(arguments=None):
     kept, off, missing = (sum(row[-1] == last for row in rows) for last in ("yes", "NO", NOT_RUN))
     beside = f"; {missing} notebooks not run here" if missing else ""
     print(f"\n{kept} of {kept + off} rows reproduced ({asked.profile} profile){beside}")
+    if renew := [stem for stem in stems if any((row[0], row[-1]) == (stem[:2], "NO") for row in rows)]:
+        again = f"python -m wnlib.collection.verify {' '.join(renew)} --profile {asked.profile} --update"
+        print(f"Where the change is meant, or the notebook new, make the reference anew: {again}")
     return 0 if good else 1
 
 

@@ -83,9 +83,9 @@ def escape_law(m, r, level, sigma, eta):
 
 
 def theorem(m, r, r_A, kappa):
-    """Return what Theorem 3.2 asks for and promises, up to constants, r > r_A: RIP δ, η, burn-in, 1 − rate, samples n.
+    """Return what Theorem 3.2 asks for and promises, up to constants, r > r_A: RIP δ, η, burn-in, rate, samples n.
 
-    Its rate is η/κ² at its own η, as `contraction` has it. Its burn-in is longer than the mean of `escape_law` at its η
+    Its rate is η/κ² at its own η: 1 − `contraction`. Its burn-in is longer than the mean of `escape_law` at its η
     by 2 m r² r_A/(r − r_A)³ for r well above r_A: the power of κ is the same, κ² being that of η.
     """
     s = validate.integer("r", r, validate.integer("r_A", r_A, 1) + 1, m, "r_A < r <= m") - r_A
@@ -94,6 +94,6 @@ def theorem(m, r, r_A, kappa):
         rip=s**6 / (kappa**2 * m**3 * r**4 * r_A),
         eta=s**4 / (kappa**2 * m**2 * r**2 * r_A),
         burn_in=kappa**4 * m**4 * r**4 * r_A**2 / s**8,
-        contraction=s**4 / (kappa**4 * m**2 * r**2 * r_A),
+        rate=s**4 / (kappa**4 * m**2 * r**2 * r_A),
         samples=kappa**4 * m**7 * r**9 * r_A**2 / s**12,
     )

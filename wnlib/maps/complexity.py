@@ -34,8 +34,8 @@ def cells(*, m, r_A, ranks, kappas, points, trials, batch, steps_wn, steps_gd, s
           seed, backend):  # fmt: skip
     """Return the cells (function, parameters, work) for the parameters of sample_complexity.
 
-    `recover` for each method, κ and batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError or
-    TypeError for parameters out of range.
+    `recoveries` for each method, κ and batch of trials, then `rip` for each n and each of rip_ranks. Raises ValueError
+    or TypeError for parameters out of range.
     """
     for r in [*ranks, *rip_ranks]:
         problems.require_rank(r, r_A, m)
@@ -62,7 +62,7 @@ def cells(*, m, r_A, ranks, kappas, points, trials, batch, steps_wn, steps_gd, s
             asked = {"method": method, "kappa": kappa, "steps": steps, "first": first}
             asked |= {"trials": min(batch, trials - first)}
             products = asked["trials"] * len(ranks) * steps * (1 if method in ("PWN1", "GD") else 2)  # at most
-            listed.append((recover, shared | asked | sides, products * len(numbers) * dim_sym(m) ** 2 / 4))
+            listed.append((recoveries, shared | asked | sides, products * len(numbers) * dim_sym(m) ** 2 / 4))
     for n in numbers:
         for r in rip_ranks:
             k, rows = min(r + r_A + 1, m), min(n, dim_sym(m) / 2)  # two passes over n×d, or one over d×d
@@ -76,7 +76,7 @@ def _operator(m, n, generators, xp):
     return operators.operator(kind, m, n, generators, xp)
 
 
-def recover(*, m, r_A, kappa, ranks, points, alpha, method, steps, first, trials, seed, backend):
+def recoveries(*, m, r_A, kappa, ranks, points, alpha, method, steps, first, trials, seed, backend):
     """Return how many of `trials` trials from the `first` on recover A within 1e-3 relative error by a method.
 
     {"recovered": r → n → number} for the `samples` n. From the middle one n goes up until surely more than half of the
@@ -85,7 +85,7 @@ def recover(*, m, r_A, kappa, ranks, points, alpha, method, steps, first, trials
     0.2 from a start of scale `alpha`; the spectrum is linear in 1…1/κ.
     """
     xp, numbers = wnlib.backend.namespace(backend), samples(m, r_A, points)
-    draw = lambda: problems.Streams(*(role[first:] for role in problems.streams(seed, first + trials)))  # noqa: E731
+    draw = functools.partial(problems.streams, seed, trials, first)
     streams = draw()
     sigma = problems.spectrum(r_A, kappa)
     A = single(problems.truth(m, sigma, streams.truth, xp).A)

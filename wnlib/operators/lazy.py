@@ -6,7 +6,7 @@ import math
 import array_api_compat.numpy
 import numpy as np
 
-from wnlib import backend, progress, validate
+from wnlib import backend, validate
 from wnlib.backend import array_namespace, to_numpy
 from wnlib.linalg import dim_sym, mT, smat, squared_norm
 from wnlib.operators.protocol import in_one_pass
@@ -204,8 +204,6 @@ class _Rows:
         what = f"operator 'lazy' with {self.count} rows of {self.d}, to hold {self.size} more,"
         advice = "use storage = 'float32', a larger tolerance, or fewer columns"
         backend.require_memory(more, what, lambda free: advice, self.xp)
-        if self.count and more * len(self.chunks) >= 2**28:
-            progress.note(f"operator 'lazy' holds {backend.gib(3 * more * len(self.chunks))}")
         self.chunks.append(self.xp.zeros((self.size, self.d), dtype=self.like.dtype))
 
 

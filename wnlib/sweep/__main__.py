@@ -19,7 +19,6 @@ import sys
 from wnlib import backend
 from wnlib.collection import jobs
 from wnlib.collection.jobs import Problem
-from wnlib.sweep.cells import folder
 from wnlib.sweep.work import checked, found, run
 
 # The notebooks that draw a sweep, and the modules whose `cells` lists it, given the parameters in its signature.
@@ -52,10 +51,7 @@ def _shard(text):
 
 
 def status(name, cells):
-    """Return one line: how many cells are finished, and what the rest will cost, from the cells done.
-
-    Without one of its own, a sweep is judged by the finished cells of the same functions in other sweeps.
-    """
+    """Return one line: how many cells are finished, and what the rest will cost, judged by these."""
     damages, records = [], {}
     for cell in cells:
         records[cell.address] = found(cell.address, damages.append)
@@ -63,15 +59,13 @@ def status(name, cells):
     line = f"{name}: {len(done)} of {len(records)} cells finished" + (f", {len(damages)} damaged" if damages else "")
     if len(done) == len(records):
         return line
-    names = {cell.name for cell in cells}
-    every = () if done else (found(path.stem) for path in folder().glob("*.json"))
-    known = done or [record for record in every if record and record["function"] in names]
     left = sum({cell.address: cell.work for cell in cells if not records[cell.address]}.values())
-    work = sum(record["work"] for record in known)
+    work = sum(record["work"] for record in done)
     if not work:
-        return f"{line}; compute some of them (--shard) for an estimate of the rest"
-    hours = left * sum(record["seconds"] for record in known) / work / 3600
-    return f"{line}; the rest will take about {hours:.2g} core hours, judged by {len(known)} finished cells"
+        return f"{line}; run one shard of many (--shard 1/500) for an estimate of the rest"
+    hours = left * sum(record["seconds"] for record in done) / work / 3600
+    by = f"{len(done)} finished cell" + "s" * (len(done) > 1)
+    return f"{line}; the rest will take about {hours:.2g} core hours, judged by {by}"
 
 
 @jobs.command
