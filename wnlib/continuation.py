@@ -19,7 +19,7 @@ from wnlib.linalg import eigh, mH, squared_norm, sym
 # A direction is appended beside the first if it stands out of sign-flipped residuals by so much: where measurements
 # are few, one at a time finds A far more often than two.
 STANDS_OUT = 1.25
-# So many flips to judge by where noise ends a path: what chance makes of one of them is too often too small.
+# So many flips to judge by where there may be noise: what chance makes of one of them is too often too small.
 FLIPS = 3
 # A fit ends when the gradient along the tangent space is so small beside what is normal to it: below the largest rank,
 # at that rank (where nothing can be appended, and it is stuck), and for the answer.
@@ -96,7 +96,7 @@ def path(problem, least, limit):
     while True:
         if problem.inner(residual, residual) <= problem.exact:
             return point, residual, "exact"
-        flips = FLIPS if quiet or problem.noise_std else 1
+        flips = 1 if problem.noise_std == 0 else FLIPS
         grown, after, stands_out = grow(problem, point, residual, max(1, limit - point.rank), flips)
         if stands_out:
             quiet = quiet if problem.noise_std else None  # beyond a noise that is known it would be chance

@@ -14,7 +14,7 @@ from wnlib.operators.given import Problem
 # How a point was accepted (see `continuation.path`) where the answer can be relied on.
 SURE = ("exact", "noise", "quiet")
 # New starts where nothing is left in y but the point is not sure; elsewhere as many as there are products for.
-RETRIES = 10
+RETRIES = 30
 # How probable it is, about, that an answer which is not the only one is overlooked: at first, and at each new start.
 RISKS = 0.01, 0.001
 
