@@ -195,7 +195,7 @@ def test_a_residual_is_not_taken_for_noise_where_something_tells_otherwise():
         ("no matrix is seen in y", np.random.default_rng(0).permutation(y), {}),
     ):
         with pytest.warns(RuntimeWarning, match=told):
-            assert not wnlib.recover(M, wrong, max_products=400, **options).success
+            assert not wnlib.recover(M, wrong, max_products=4000, **options).success
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         noisy = y + 0.3 * np.std(y) * np.random.default_rng(0).standard_normal(y.shape)

@@ -107,10 +107,12 @@ def path(problem, least, limit):
                 enough = (2 if least == limit else 6) * problem.freedom(point.rank)
                 many = problem.noise_std is None and problem.count >= enough
                 quiet = point, residual, "quiet" if many else "maybe"
-        # From 4pq measurements on, a remainder of any rank would stand out (see `grow`).
-        settled = problem.count >= 4 * p * q or 2 * problem.freedom(point.rank + 1) > problem.count
-        if quiet and quiet[2] == "quiet" and settled:
-            return quiet
+        if quiet and quiet[2] == "quiet":
+            # From 4pq measurements on, a remainder of any rank would stand out (see `grow`). From fewer the higher
+            # ranks are tried first: all, where more than half of y would be noise.
+            share = 1 if 4 * problem.inner(quiet[1], quiet[1]) > problem.total else 2
+            if problem.count >= 4 * p * q or share * problem.freedom(point.rank + 1) > problem.count:
+                return quiet
         if problem.spent() and quiet and quiet[2] == "quiet":
             return *quiet[:2], ""  # the higher ranks are not seen
         if point.rank == limit or problem.spent():

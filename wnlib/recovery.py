@@ -73,11 +73,11 @@ def recover(
     ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or, with `noise_std` > 0, that of each measurement, when the
     residual is no larger than the noise (discrepancy principle). If neither is the case and `noise_std` is not given,
     the residual is taken for noise where nothing in it stands out of what random signs would give, n is at least six
-    times the degrees of freedom (twice, where `rank` is given), and no higher rank with up to n/2 of them is exact.
-    That may be wrong: give `noise_std` where it is known, 0 for exact data. An answer that could move, to first order,
-    without a change of M(Z) is not relied on (see `continuation.unique`, a few products). No search is begun after
-    `max_products`. After each step `callback(rank, residual, products)` is called, the residual relative to y, both
-    weighted where the search starts anew; if it returns True the search ends.
+    times the degrees of freedom (twice, where `rank` is given), and no higher rank with up to n/2 of them is exact, or
+    n, if more than half of y would be noise. That may be wrong: give `noise_std` where it is known, 0 for exact data.
+    An answer that could move, to first order, without a change of M(Z) is not relied on (see `continuation.unique`, a
+    few products). No search is begun after `max_products`. After each step `callback(rank, residual, products)` is
+    called, the residual relative to y, both weighted where the search starts anew; if it returns True the search ends.
 
     Returns a Recovered, the same for the same `seed`; warns (RuntimeWarning) when its `success` is False. Raises
     TypeError or ValueError, in one line and before any work, for input that does not fit, an adjoint that is none, and
