@@ -448,3 +448,10 @@ def test_symmetric_measurements_do_not_tell_that_a_matrix_is_not_symmetric():
         M = 0.5 * (M + np.swapaxes(M, 1, 2))
         noise = 0.3 * np.random.default_rng(seed).standard_normal(200)
         assert wnlib.recover(M, np.einsum("nij,ij->n", M, A) + noise).success
+
+
+def test_a_matrix_of_full_rank_is_not_taken_for_noise():
+    for seed in range(10):
+        M, y, A = problem(10, 10, 0, seed, n=70, kappa=3.0)  # 55 degrees of freedom; rank 1 explains little of y
+        result = wnlib.recover(M, y)
+        assert result.success and error(result, A) < 1e-6
