@@ -455,3 +455,18 @@ def test_a_matrix_of_full_rank_is_not_taken_for_noise():
         M, y, A = problem(10, 10, 0, seed, n=70, kappa=3.0)  # 55 degrees of freedom; rank 1 explains little of y
         result = wnlib.recover(M, y)
         assert result.success and error(result, A) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_few_degrees_of_freedom_are_left_says_nothing_of_noise():
+    for seed in range(12):
+        M, y, _ = problem(8, 1, 0, seed, q=6, n=14)  # 13 degrees of freedom
+        noisy = y + 0.1 * np.random.default_rng(seed).standard_normal(14)
+        assert not wnlib.recover(M, noisy, noise_std=0.1, max_products=500).success
+
+
+def test_a_rank_that_is_told_is_believed_in_noise():
+    for seed in range(20):
+        M, y, A = problem(12, 1, 2.2, seed, q=11)
+        found = wnlib.recover(M, y + 0.1 * np.random.default_rng(seed).standard_normal(y.size), rank=1)
+        assert found.success and error(found, A) < 0.2

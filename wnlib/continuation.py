@@ -132,7 +132,7 @@ def grow(problem, point, residual, most, flips=1):
     U, gain, V = _leading(-N, problem, most)
     flipped = [problem.adjoint(residual * problem.signs()) for _ in range(flips)]
     level = max(spectral_norm(F - tangent(point, F, problem.hermitian), 30) for F in flipped)
-    count = int(xp.sum(xp.astype(xp.abs(gain) > STANDS_OUT * level, xp.int64)))
+    count = int(xp.sum(xp.astype(xp.abs(gain) > STANDS_OUT * level + 1e2 * problem.eps * _norm(E), xp.int64)))
     U, gain, V = (x[..., : max(1, count)] for x in (U, gain, V))
     measured = problem.forward((U * gain) @ mH(V))
     t = -problem.inner(residual, measured) / max(problem.inner(measured, measured), TINY)
@@ -193,8 +193,8 @@ def doubt(problem, point, residual):
     does not stand out, that y is of a matrix at all.
     """
 
-    def beyond(seen, size, w):
-        return seen > STANDS_OUT * max(size(w * problem.signs()) for _ in range(FLIPS))
+    def beyond(seen, size, w, flips=FLIPS):
+        return seen > STANDS_OUT * max(size(w * problem.signs()) for _ in range(flips))
 
     def normal(w):
         E = problem.adjoint(w)
@@ -203,14 +203,15 @@ def doubt(problem, point, residual):
     xp, y = array_namespace(residual), problem.y
     seen = _norm(problem.skew(residual)) if problem.hermitian else 0.0
     if seen > 1e4 * problem.eps * _norm(problem.adjoint(residual)) and beyond(
-        seen, lambda w: _norm(problem.skew(w)), residual
-    ):
+        seen, lambda w: _norm(problem.skew(w)), residual, 20
+    ):  # many flips: of a small matrix the skew part has few dimensions
         return "the residual is that of a matrix not Hermitian: give hermitian=False"
     if problem.psd:
         largest = float(xp.max(eigh(sym(normal(residual)))[0]))
         if beyond(largest, lambda w: spectral_norm(normal(w), 30), residual):
             return "the residual is that of a matrix not positive semidefinite: leave psd out, or check the sign of y"
-    if not beyond(spectral_norm(problem.adjoint(y), 30), lambda w: spectral_norm(problem.adjoint(w), 30), y):
+    hardly = 10 * problem.inner(residual, residual) > problem.total
+    if hardly and not beyond(spectral_norm(problem.adjoint(y), 30), lambda w: spectral_norm(problem.adjoint(w), 30), y):
         return "no matrix is seen in y: check its order, the shape, and that entries are taken row by row"
     return ""
 
@@ -220,7 +221,8 @@ def unique(problem, point, risk):
 
     A random tangent V is sought from M(V) by conjugate gradients, which find all of it that is seen. If they have
     converged and a part is left, the point can move along it, and its measurements stay. A single unseen dimension
-    leaves |N(0, 1)|·‖V‖/√(all dimensions), which is overlooked when it is below `risk` times that.
+    leaves |N(0, 1)|·‖V‖/√(all dimensions), which is overlooked when it is below `risk` times that. What is seen a
+    million times less than the rest counts as unseen.
     """
     V = left = tangent(point, problem.sample(), problem.hermitian)
     seen = problem.forward(V)

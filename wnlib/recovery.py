@@ -15,8 +15,8 @@ from wnlib.operators.given import Problem
 SURE = ("exact", "noise", "quiet")
 # New starts where nothing is left in y but the point is not sure; elsewhere as many as there are products for.
 RETRIES = 30
-# How probable it is, about, that an answer which is not the only one is overlooked: at first, and at each new start.
-RISKS = 0.01, 0.001
+# How probable it is, about, that each test overlooks an answer which is not the only one: at first, and at a new start.
+RISKS = (0.01,), (0.001, 0.001)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,8 @@ class Recovered:
     is ‖M(Z) − y‖/‖y‖ after each step, weighted where the search starts anew. `products` counts those with M*M,
     `noise_std` estimates one measurement's noise from the residual. `success` says whether the matrix explains y and
     is told by the measurements from its neighbours of the same rank, `message` how; if False do not rely on it. That
-    none far away explains y too is not proved: Gaussian ones are not seen to have any (notebook rank_continuation).
+    none far away explains y too is not proved. Gaussian measurements are not seen to have any (notebook
+    rank_continuation), few single entries now and then.
     """
 
     matrix: Any
@@ -65,19 +66,20 @@ def recover(
     (p, q), or m for (m, m); or an operator of wnlib.operators. No scale is assumed. y (n,) lives where M does. A square
     A is taken to be symmetric, or Hermitian, unless `hermitian` = False; the M_i need not be.
 
-    A is sought by rank continuation (see wnlib.continuation) up to `max_rank`, by default the largest rank with fewer
-    degrees of freedom than measurements; `rank` says it, and `psd` that A is positive semidefinite. Where y stays
-    unexplained, all starts anew with random positive weights on the measurements: A is a minimum for all weights, a
-    spurious minimum in general not for others. The answer is the first point on the way up that explains y, in noise
-    one beyond which nothing stands out; that no lower rank explains y is not proved. y is explained when
-    ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or, with `noise_std` > 0, that of each measurement, when the
-    residual is no larger than the noise (discrepancy principle). If neither is the case and `noise_std` is not given,
-    the residual is taken for noise where nothing in it stands out of what random signs would give, n is at least six
-    times the degrees of freedom (twice, where `rank` is given), and no higher rank with up to n/2 of them is exact, or
-    n, if more than half of y would be noise. That may be wrong: give `noise_std` where it is known, 0 for exact data.
-    An answer that could move, to first order, without a change of M(Z) is not relied on (see `continuation.unique`, a
-    few products). No search is begun after `max_products`. After each step `callback(rank, residual, products)` is
-    called, the residual relative to y, both weighted where the search starts anew; if it returns True the search ends.
+    A is sought by rank continuation (see wnlib.continuation) up to `max_rank`, by default the largest rank with
+    fewer degrees of freedom than measurements; `rank` says it, and `psd` that A is positive semidefinite. Where y
+    stays unexplained, all starts anew with random positive weights on the measurements: A is a minimum for all
+    weights, a spurious minimum in general not for others. The answer is the first point on the way up that explains
+    y, in noise one beyond which nothing stands out; that no lower rank explains y is not proved. y is explained
+    when ‖M(Z) − y‖ ≤ tol·‖y‖ (default 1e-10, in float32 1e-5), or, with `noise_std` > 0, that of each measurement,
+    when the residual is no larger than the noise (discrepancy principle; n at least 8/7 of the degrees of freedom).
+    If neither is the case and `noise_std` is not given, the residual is taken for noise where nothing in it stands
+    out of what random signs would give, n is at least six times the degrees of freedom (twice, where `rank` is
+    given), and no higher rank with up to n/2 of them is exact, or n, if more than half of y would be noise. That
+    may be wrong: give `noise_std` where it is known, 0 for exact data. An answer that could move, to first order,
+    with hardly a change of M(Z) is not relied on (`continuation.unique`, which takes some more products). No search
+    is begun after `max_products`. After each step `callback(rank, residual, products)` is called, the residual
+    relative to y, both weighted where the search starts anew; if it returns True the search ends.
 
     Returns a Recovered, the same for the same `seed`; warns (RuntimeWarning) when its `success` is False. Raises
     TypeError or ValueError, in one line and before any work, for input that does not fit, an adjoint that is none, and
@@ -103,7 +105,7 @@ def recover(
     with progress.bar(problem.meter.most, "recover", "product") as problem.meter.bar:
         best, left = _finished(problem, *continuation.path(problem, least, limit), RISKS[0]), RETRIES
         while best[2] not in SURE and left and not problem.spent():
-            left -= bool(best[2])
+            left -= 3 if best[2] == "ambiguous" else bool(best[2])
             point, _, how = continuation.path(problem.weighted(), least, limit)
             residual = problem.forward(point.matrix) - problem.y
             if how in ("exact", "noise"):
@@ -122,12 +124,14 @@ def recover(
     return result
 
 
-def _finished(problem, point, residual, how, risk):
+def _finished(problem, point, residual, how, risks):
     """An accepted point fitted to the end, its residual, and how it is accepted: "ambiguous" if not the only one."""
-    if how in SURE:
+    if how:
         point, residual = continuation.fit(problem, point, residual, continuation.FINE)
+        how = problem.judged(point.rank, residual) or how
+    if how in SURE:
         point, residual = continuation.trimmed(problem, point, residual)
-        how = how if continuation.unique(problem, point, risk) else "ambiguous"
+        how = how if all(continuation.unique(problem, point, risk) for risk in risks) else "ambiguous"
     return point, residual, how
 
 
@@ -174,7 +178,7 @@ def _result(problem, point, residual, how, limit):
         message = f"{stated}, but the measurements do not tell this matrix from others near it: give more"
     elif meter.stopped:
         message = f"stopped by the callback at {stated}"
-    elif how == "maybe" and problem.noise_std:
+    elif how == "maybe" and problem.noise_std and spread > problem.noise_std * problem.unit:
         message = (
             f"{stated}: nothing stands out of the residual, but noise_std = {problem.noise_std * problem.unit:g} is "
             f"too small for it: {spread:.3g} would explain it"
@@ -182,7 +186,7 @@ def _result(problem, point, residual, how, limit):
     elif how == "maybe":
         message = (
             f"{stated}: nothing stands out of the residual, but measurements are too few to tell noise from a wrong "
-            f"matrix; give more, or noise_std if this is noise: {spread:.3g} or so"
+            f"matrix; give more{'' if problem.noise_std else f', or noise_std if this is noise: {spread:.3g} or so'}"
         )
     else:
         message = (

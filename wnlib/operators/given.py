@@ -129,9 +129,12 @@ class Problem:
         return E - sym(E)
 
     def within_noise(self, r, residual):
-        """Whether the residual is, to three standard errors, no larger than noise_std and the fit leave it."""
+        """Whether the residual is, to three standard errors, no larger than noise_std and the fit leave it.
+
+        Of less than an eighth of the measurements left over nothing is believed.
+        """
         free = self.count - self.freedom(r)
-        limit = self.noise_std**2 * (1 + 3 * math.sqrt(2 / free)) if self.noise_std and free > 0 else -1.0
+        limit = self.noise_std**2 * (1 + 3 * math.sqrt(2 / free)) if self.noise_std and 8 * free >= self.count else -1.0
         return self.spread(r, residual) ** 2 <= limit
 
     def judged(self, r, residual):
@@ -283,7 +286,7 @@ def _checked(function, name, shape, y):
         if not validate.is_array_api_obj(value) or tuple(value.shape) != shape:
             got = tuple(value.shape) if validate.is_array_api_obj(value) else type(value).__name__
             raise ValueError(f"{name} gave {got}: must be an array of shape {shape}")
-        xp, value = array_namespace(value), _floating(name, value)
+        xp, value = backend.common_namespace({name: value, "y": y}), _floating(name, value)
         if xp.finfo(value.dtype).bits < xp.finfo(y.dtype).bits:
             raise TypeError(f"{name} gave {value.dtype}: must be as precise as y, {y.dtype}; or convert y")
         if not bool(xp.all(xp.isfinite(value))):
