@@ -31,7 +31,7 @@ def test_the_house_stays_small():
     assert lines[longest] <= 320, f"{longest} has {lines[longest]} lines, a module at most 320: it has two nouns"
     mathematics = sum(lines[path] for path in MATHEMATICS)
     for name, size, budget in (
-        ("mathematics", mathematics, 4540),
+        ("mathematics", mathematics, 4550),
         ("machinery", sum(lines.values()) - mathematics, 2335),
     ):
         assert size <= budget, (
