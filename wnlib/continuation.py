@@ -9,6 +9,7 @@ The fit is Gauss–Newton on the tangent space by truncated conjugate gradients 
 GNMR: Zilber, Nadler, arXiv 2106.12933), growth along the normal space is Riemannian pursuit (Tan et al. 2014, ICML).
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -113,8 +114,8 @@ def path(problem, least, limit):
             share = 1 if 4 * problem.inner(quiet[1], quiet[1]) > problem.total else 2
             if problem.count >= 4 * p * q or share * problem.freedom(point.rank + 1) > problem.count:
                 return quiet
-        if problem.spent() and quiet and quiet[2] == "quiet":
-            return *quiet[:2], ""  # the higher ranks are not seen
+            if problem.spent():
+                return *quiet[:2], ""  # the higher ranks are not seen
         if point.rank == limit or problem.spent():
             return quiet or (point, residual, "")
         # The last rank is where a path ends that is stuck: it is left when it is seen to be.
@@ -224,40 +225,41 @@ def unique(problem, point, risk):
     leaves |N(0, 1)|·‖V‖/√(all dimensions), which is overlooked when it is below `risk` times that. What is seen a
     million times less than the rest counts as unseen.
     """
-    V = left = tangent(point, problem.sample(), problem.hermitian)
+    V = tangent(point, problem.sample(), problem.hermitian)
+    enough = risk * _norm(V) / math.sqrt(max(1, problem.freedom(point.rank)))
     seen = problem.forward(V)
-    d = g = tangent(point, problem.adjoint(seen), problem.hermitian)
-    square = first = float(squared_norm(g))
-    for _ in range(1000):
-        if _norm(left) <= risk * _norm(V) / math.sqrt(max(1, problem.freedom(point.rank))):
+    g = tangent(point, problem.adjoint(seen), problem.hermitian)
+    first = float(squared_norm(g))
+    for step, square in itertools.islice(_conjugate_gradients(problem, point, seen, g), 1000):
+        if _norm(V + step) <= enough:
             break
         if square <= UNSEEN**2 * first:
             return False
-        Md = problem.forward(d)
-        t = square / problem.inner(Md, Md)
-        left, seen = left - t * d, seen - t * Md
-        g = tangent(point, problem.adjoint(seen), problem.hermitian)
-        before, square = square, float(squared_norm(g))
-        d = g + (square / before) * d
     return True
 
 
 def _gauss_newton(problem, point, residual, g, enough):
-    """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`: conjugate gradients."""
+    """The tangent step that makes ‖M(step) + residual‖ least, to a gradient of size `enough`."""
+    for k, (step, square) in enumerate(_conjugate_gradients(problem, point, residual, g)):
+        if k == 200 or (k and (square <= enough**2 or problem.spent())):
+            return step
+    return step
+
+
+def _conjugate_gradients(problem, point, residual, g):
+    """Yield the tangent steps, from 0 on, that make ‖M(step) + residual‖ least, and ‖gradient‖²; g is the first."""
     step, d, square = 0.0 * g, -g, float(squared_norm(g))
-    for _ in range(200):
+    while True:
+        yield step, square
         Md = problem.forward(d)
         curvature = problem.inner(Md, Md)
         if not curvature > 0:
-            break
+            return
         t = square / curvature
         step, residual = step + t * d, residual + t * Md
         g = tangent(point, problem.adjoint(residual), problem.hermitian)
         before, square = square, float(squared_norm(g))
-        if square <= enough**2 or problem.spent():
-            break
         d = (square / before) * d - g
-    return step
 
 
 def spectral_norm(N, steps):

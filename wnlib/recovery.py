@@ -103,20 +103,18 @@ def recover(
     problem.meter.callback = callback
     least, limit = _ranks(problem, rank, max_rank)
     with progress.bar(problem.meter.most, "recover", "product") as problem.meter.bar:
-        best, left = _finished(problem, *continuation.path(problem, least, limit), RISKS[0]), RETRIES
+        best, left = continuation.path(problem, least, limit), RETRIES
+        if best[2]:
+            best = _finished(problem, *best, RISKS[0])
         while best[2] not in SURE and left and not problem.spent():
             left -= 3 if best[2] == "ambiguous" else bool(best[2])
             point, _, how = continuation.path(problem.weighted(), least, limit)
-            residual = problem.forward(point.matrix) - problem.y
+            found = point, problem.forward(point.matrix) - problem.y, ""  # what its own weights make it says nothing
             if how in ("exact", "noise"):
-                point, residual = continuation.fit(problem, point, residual, continuation.FINE)
-                how = problem.judged(point.rank, residual)
-            else:
-                how = ""  # quiet under its own weights only
-            point, residual, how = _finished(problem, point, residual, how, RISKS[1])
-            lower = problem.inner(residual, residual) < problem.inner(best[1], best[1])
-            if how in SURE or (lower and point.rank == best[0].rank):
-                best = point, residual, how or best[2]
+                found = _finished(problem, *found, RISKS[1])
+            lower = problem.inner(found[1], found[1]) < problem.inner(best[1], best[1])
+            if found[2] in SURE or (lower and found[0].rank == best[0].rank):
+                best = *found[:2], found[2] or best[2]
         point, residual = continuation.fit(problem, *best[:2], continuation.FINE)
     result = _result(problem, point, residual, best[2], limit)
     if not result.success:
@@ -125,10 +123,9 @@ def recover(
 
 
 def _finished(problem, point, residual, how, risks):
-    """An accepted point fitted to the end, its residual, and how it is accepted: "ambiguous" if not the only one."""
-    if how:
-        point, residual = continuation.fit(problem, point, residual, continuation.FINE)
-        how = problem.judged(point.rank, residual) or how
+    """The point fitted to the end, its residual, and how it is accepted: "ambiguous" if it is not the only one."""
+    point, residual = continuation.fit(problem, point, residual, continuation.FINE)
+    how = problem.judged(point.rank, residual) or how
     if how in SURE:
         point, residual = continuation.trimmed(problem, point, residual)
         how = how if all(continuation.unique(problem, point, risk) for risk in risks) else "ambiguous"

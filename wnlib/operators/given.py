@@ -154,7 +154,7 @@ class Problem:
             meter.bar.update(math.ceil(meter.products) - meter.bar.n)
         if meter.callback is not None:
             stop = meter.callback(r, left, math.ceil(meter.products))
-            meter.stopped = isinstance(stop, (bool, np.bool_)) and bool(stop)
+            meter.stopped = meter.stopped or (isinstance(stop, (bool, np.bool_)) and bool(stop))
 
 
 def given(M, y, shape=None):
