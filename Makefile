@@ -72,7 +72,7 @@ figures: $(ENV)  ## regenerate the figures that are not up to date
 	plan=$$($(PY) -c "$$JOBS" $$stale) || exit; set -- $$plan; jobs=$$1; shift; \
 	$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j"$$jobs") $$(printf 'figures/%s.pdf ' "$$@")
 
-quick:  ## the same with small parameters, into build/quick (two minutes)
+quick:  ## the same with small parameters, into build/quick (one to two minutes)
 	@$(MAKE) --no-print-directory figures PROFILE=quick
 
 # Always asked, seldom run: the runner decides by the contents of files, not by their times. It replaces them whole

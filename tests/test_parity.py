@@ -10,6 +10,7 @@ import inspect
 import array_api_compat.numpy
 import numpy as np
 import pytest
+from test_peers import start_deflated, start_passed
 
 from wnlib import laws, lockstep, methods, operators, peers, problems, stiefel
 from wnlib.backend import to_numpy
@@ -139,16 +140,6 @@ def ahead_start(m, r, rng, xp):
     return peers.Extrapolated(Y, 1.1 * Y)
 
 
-def deflated_start(m, r, rng, xp):
-    X, _ = methods.start_directed(m, r, rng, xp)
-    return peers.Deflated(xp.zeros((*X.shape[:-2], m, m)), X)
-
-
-def passed_start(m, r, rng, xp):
-    zero = xp.zeros((m, m))
-    return peers.Passed(zero, zero, zero[:1, :1])
-
-
 def zero_start(m, r, rng, xp):
     conjugate = methods.start_conjugate(m, r, rng, xp)
     return peers.Thresholded(conjugate.X, conjugate.Theta, conjugate.W, conjugate.W)
@@ -217,7 +208,7 @@ CASES = {
             ("polyak_gradient_descent", (0.2, lambda Z, E: inner(Z, Z), 2), methods.start_factored),
             ("momentum_gradient_descent", (0.2, 0.4), ahead_start),
             ("approximate_gauss_newton", (0.5,), pair_start),
-            ("recursive_weight_normalization", (0.5, 2), deflated_start),
+            ("recursive_weight_normalization", (0.5, 2), start_deflated),
         ]
     },
     # The eigenvectors' signs are the backend's: errors and estimates only.
@@ -230,7 +221,7 @@ CASES = {
             ("gauss_newton", (2,)),
         ]
     },
-    "peers.approximate_message_passing": run_case(peers.approximate_message_passing(60), passed_start, steps=5),
+    "peers.approximate_message_passing": run_case(peers.approximate_message_passing(60), start_passed, steps=5),
     "methods.gradient_descent": run_case(methods.gradient_descent(0.3), methods.start_factored),
     "methods.start_directed": lambda xp, dtype: list(methods.start_directed(5, 3, rngs(), xp)),
     "methods.start_conjugate": lambda xp, dtype: list(methods.start_conjugate(5, 3, rngs(), xp)),
